@@ -1,0 +1,2 @@
+//! The `cylinder` command.
+fn main() {}

@@ -1,0 +1,67 @@
+//! The compressor behind gzip members, chosen by the driver.
+//!
+//! The core asks for members to be sealed and unsealed as operations ([`crate::io::Op`]); the driver runs the pure functions of
+//! [`crate::archive::member`] with the fastest [`Codec`] that the build has, on any thread. [`Portable`] is the one that needs no C.
+
+use alloc::vec::Vec;
+
+/// Raw deflate (RFC 1951) over whole buffers.
+pub trait Codec {
+    /// Appends the deflate stream of `raw` to `out`. `level` is 0 (stored) to 12; a codec clamps what it does not know.
+    fn deflate(&mut self, level: u8, raw: &[u8], out: &mut Vec<u8>);
+
+    /// Appends the inflated form of `deflated` to `out` and returns how many bytes of `deflated` the stream took.
+    /// `None` if the stream is damaged or holds anything but exactly `raw_len` bytes.
+    fn inflate(&mut self, deflated: &[u8], raw_len: usize, out: &mut Vec<u8>) -> Option<usize>;
+
+    /// The CRC-32 of `b`, by the fastest means at hand.
+    fn crc32(&mut self, b: &[u8]) -> u32 {
+        crate::crc32::crc32(b)
+    }
+}
+
+/// The codec of the portable build: miniz_oxide.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Portable;
+
+impl Codec for Portable {
+    fn deflate(&mut self, level: u8, raw: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(&miniz_oxide::deflate::compress_to_vec(raw, level.min(10)));
+    }
+
+    fn inflate(&mut self, deflated: &[u8], raw_len: usize, out: &mut Vec<u8>) -> Option<usize> {
+        use miniz_oxide::inflate::TINFLStatus;
+        use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
+        let start = out.len();
+        out.resize(start + raw_len, 0);
+        let mut state = DecompressorOxide::new();
+        let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+        let (status, used, made) = decompress(&mut state, deflated, &mut out[start..], 0, flags);
+        if status == TINFLStatus::Done && made == raw_len {
+            return Some(used);
+        }
+        out.truncate(start);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inflate_wants_the_exact_length() {
+        let raw = b"to be or not to be, that is the question".repeat(50);
+        let mut z = Vec::new();
+        Portable.deflate(6, &raw, &mut z);
+        let full = z.len();
+        z.extend_from_slice(b"tail");
+        let mut out = Vec::new();
+        assert_eq!(Portable.inflate(&z, raw.len(), &mut out), Some(full));
+        assert_eq!(out, raw);
+        assert_eq!(Portable.inflate(&z, raw.len() - 1, &mut out), None);
+        assert_eq!(Portable.inflate(&z, raw.len() + 1, &mut out), None);
+        assert_eq!(Portable.inflate(&z[..full / 2], raw.len(), &mut out), None);
+        assert_eq!(out, raw);
+    }
+}

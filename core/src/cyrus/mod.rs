@@ -1,0 +1,5 @@
+//! The formats, names and paths of Cyrus IMAP, as pure readers over bytes (and writers where restore or the tests need them).
+//!
+//! One file for each format, with the source of its facts. What must not come in: opening files, and anything about archives.
+
+pub mod dlist;
