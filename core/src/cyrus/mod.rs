@@ -3,3 +3,5 @@
 //! One file for each format, with the source of its facts. What must not come in: opening files, and anything about archives.
 
 pub mod dlist;
+pub mod names;
+pub mod utf7;
