@@ -20,6 +20,9 @@ pub const DB_DOMAIN: u8 = 0x1D;
 /// The longest name that is taken, in bytes. Cyrus itself stops at 490 (`MAX_MAILBOX_NAME`); a path stops at 4096.
 pub const NAME_MAX: usize = 4096;
 
+/// Components of a name.
+type Parts = Vec<Vec<u8>>;
+
 /// A mailbox name in the neutral form: domain, time of deletion, components.
 ///
 /// Components are bytes with their real dots (`a.b`, where the internal name has `a^b`), the same form that `mbname_t` of Cyrus and
@@ -29,7 +32,7 @@ pub const NAME_MAX: usize = 4096;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct MailboxName {
     domain: Option<Vec<u8>>,
-    boxes: Vec<Vec<u8>>,
+    boxes: Parts,
     deleted: Option<u32>,
 }
 
@@ -288,7 +291,7 @@ impl Naming {
     }
 
     /// Prefixes that are written as they are, and components that are spelled, of `name` as the user `userid` sees it.
-    fn seen_by(&self, ns: &Namespace, userid: &[u8], name: &MailboxName) -> Option<(Vec<Vec<u8>>, Vec<Vec<u8>>)> {
+    fn seen_by(&self, ns: &Namespace, userid: &[u8], name: &MailboxName) -> Option<(Parts, Parts)> {
         let viewer = self.inbox(userid).ok()?;
         if viewer.domain != name.domain {
             return None;
@@ -347,7 +350,7 @@ impl Naming {
     }
 
     /// The components, from the root of all mailboxes, of what the user `local` calls `boxes`.
-    fn place(&self, ns: &Namespace, local: &[u8], mut boxes: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    fn place(&self, ns: &Namespace, local: &[u8], mut boxes: Parts) -> Parts {
         let home = [b"user".to_vec(), local.to_vec()];
         let top = boxes[0].clone();
         if !ns.alt {
@@ -381,7 +384,7 @@ impl Naming {
     }
 
     /// All components as the server writes them, with the prefix and the time of a deleted mailbox.
-    fn full(&self, name: &MailboxName) -> Vec<Vec<u8>> {
+    fn full(&self, name: &MailboxName) -> Parts {
         let mut all = Vec::with_capacity(name.boxes.len() + 2);
         all.extend(name.deleted.map(|_| self.deleted_prefix.clone()));
         all.extend_from_slice(&name.boxes);
@@ -389,7 +392,7 @@ impl Naming {
         all
     }
 
-    fn build(&self, source: &[u8], domain: Option<Vec<u8>>, mut boxes: Vec<Vec<u8>>) -> Result<MailboxName, Damage> {
+    fn build(&self, source: &[u8], domain: Option<Vec<u8>>, mut boxes: Parts) -> Result<MailboxName, Damage> {
         check_len(source)?;
         if let Some(d) = &domain {
             check_domain(d)?;
@@ -413,7 +416,7 @@ impl Naming {
 
 impl Namespace {
     /// The components of an external name, with real dots.
-    fn split(&self, text: &[u8]) -> Vec<Vec<u8>> {
+    fn split(&self, text: &[u8]) -> Parts {
         if self.slash {
             text.split(|&c| c == b'/').map(<[u8]>::to_vec).collect()
         } else {
