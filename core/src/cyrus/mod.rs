@@ -5,4 +5,5 @@
 pub mod conf;
 pub mod dlist;
 pub mod names;
+pub mod paths;
 pub mod utf7;
