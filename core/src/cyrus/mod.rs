@@ -2,4 +2,8 @@
 //!
 //! One file for each format, with the source of its facts. What must not come in: opening files, and anything about archives.
 
+pub mod conf;
 pub mod dlist;
+pub mod names;
+pub mod paths;
+pub mod utf7;
