@@ -4,6 +4,7 @@
 
 pub mod conf;
 pub mod dlist;
+pub mod mailboxes;
 pub mod names;
 pub mod paths;
 pub mod utf7;
