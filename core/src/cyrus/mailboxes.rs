@@ -440,11 +440,12 @@ impl Writer<'_> {
         self.close();
     }
 
-    /// An atom where the version allows one (`lib/imparse.c: imparse_isnatom`: up to 3.10 with 0x1F), else quotes, else a literal.
+    /// An atom where the version allows one (`lib/imparse.c: imparse_isnatom`: up to 3.10 with 0x1F), else quotes (`lib/prot.c:
+    /// prot_printamap`: not with `%`), else a literal.
     fn text(&mut self, t: &[u8]) {
         let lowest = if self.unit_separator_in_atoms { 0x1F } else { 0x20 };
         let atom = |c: &u8| (lowest..0x7F).contains(c) && !b" {()\"%*\\".contains(c);
-        let quotable = |c: &u8| (1..0x80).contains(c) && !b"\r\n\"\\".contains(c);
+        let quotable = |c: &u8| (1..0x80).contains(c) && !b"\r\n\"%\\".contains(c);
         let short = t.len() < 1024;
         if short && !t.is_empty() && t != b"NIL" && t.iter().all(atom) {
             self.out.extend_from_slice(t);
@@ -530,11 +531,11 @@ pub fn describe_entry(value: &[u8], out: &mut String) {
     let entry = match parse(value) {
         Ok(entry) => entry,
         Err(damage) => {
+            // Writing to a String cannot fail.
             let _ = writeln!(out, "damaged: {damage}");
             return;
         }
     };
-    // Writing to a String cannot fail.
     let _ = writeln!(out, "type: {}", shown(&entry.mbtype.letters()));
     let texts = [
         ("name", &entry.dbname),
@@ -696,6 +697,24 @@ mod tests {
             let mut text = String::new();
             describe_entry(value, &mut text);
             assert!(text.starts_with("damaged: mailboxes.db"), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic_and_what_is_read_can_be_written() {
+        let (_, value) = records(V3_6).find(|(k, _)| *k == b"I3rmzf8lcyohuc3kvmicfgl65").unwrap();
+        for at in 0..value.len() {
+            let _ = parse(&value[..at]);
+            for c in [0, 0x1F, b' ', b'"', b'(', b')', b'%', b'{', b'\\', b'9', b'~', 0xFF] {
+                let mut data = value.to_vec();
+                data[at] = c;
+                let Ok(entry) = parse(&data) else { continue };
+                for version in [VersionLine::V3_6, VersionLine::V3_12] {
+                    let mut out = Vec::new();
+                    emit(&entry, version, &mut out);
+                    assert_eq!(parse(&out).unwrap(), entry, "{}", Shown(&data));
+                }
+            }
         }
     }
 

@@ -2,9 +2,11 @@
 //!
 //! One file for each format, with the source of its facts. What must not come in: opening files, and anything about archives.
 
+pub mod annotations;
 pub mod conf;
 pub mod dlist;
 pub mod mailboxes;
 pub mod names;
 pub mod paths;
+pub mod quota;
 pub mod utf7;
