@@ -1,8 +1,9 @@
 //! annotations.db and cyrus.annotations: keys and values (`imap/annotate.c`).
 //!
 //! The layout of a value is the same from 2.3 on, with a modseq and flags added at its end in 3.2. Lengths and times are C
-//! `unsigned long`s that went through `htonl`: 4 bytes on 32-bit hosts, 8 on 64-bit hosts, where the number stands big-endian in the
-//! first 4 if the host is little-endian, in the last 4 if it is not, and the others are zero. Which it is shows in the value itself.
+//! `unsigned long`s that went through `htonl`: 4 bytes on 32-bit hosts, 8 on 64-bit hosts, where the number stands big-endian
+//! in the first 4 if the host is little-endian, in the last 4 if it is not, and the others are zero. Which it is shows in the
+//! value itself.
 //!
 //! What must not come in: the database file around the records.
 
@@ -21,11 +22,13 @@ pub const OWNER_TOKEN: &[u8] = b"[.OwNeR.]";
 /// What a key of annotations.db or cyrus.annotations says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Key<'a> {
-    /// Global database: the mailbox's uniqueid (3.6 and later) or internal name, empty for the server. Per mailbox: the UID in decimal.
+    /// Global database: the mailbox's uniqueid (3.6 and later) or internal name, empty for the server. Per mailbox: the UID in
+    /// decimal.
     pub subject: &'a [u8],
     /// The entry, such as `/comment`.
     pub entry: &'a [u8],
-    /// Whose value it is: empty for the shared one, [`OWNER_TOKEN`] or a userid for a private one. `None` in keys without that field.
+    /// Whose value it is: empty for the shared one, [`OWNER_TOKEN`] or a userid for a private one. `None` in keys without that
+    /// field.
     pub userid: Option<&'a [u8]>,
 }
 
@@ -67,8 +70,8 @@ pub struct Annotation<'a> {
 
 /// Reads a value, whatever version and host wrote it.
 pub fn parse_value(value: &[u8]) -> Result<Annotation<'_>, Damage> {
-    // A value of a 64-bit host read as of a 32-bit one would begin with four NULs where text (never NUL) or an empty value's NUL and
-    // `text/plain` stand; so 64-bit first, and 32-bit if that does not come out even.
+    // A value of a 64-bit host read as of a 32-bit one would begin with four NULs where text (never NUL) or an empty value's
+    // NUL and `text/plain` stand; so 64-bit first, and 32-bit if that does not come out even.
     match parse_width(value, 8) {
         Ok(found) => Ok(found),
         Err(damage) => parse_width(value, 4).map_err(|_| damage),

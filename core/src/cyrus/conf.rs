@@ -1,8 +1,8 @@
 //! imapd.conf, read as Cyrus reads it (`lib/libconfig.c`), and the options that a backup needs, with Cyrus's own defaults.
 //!
 //! The caller loads the files: [`ConfReader::next_file`] names one, [`ConfReader::supply`] takes its text, until none is left;
-//! [`ConfReader::finish`] makes the [`Conf`]. What Cyrus refuses to start with (an option twice, a value that is no switch) is an
-//! error here too, for then no server runs with this file. Options that nothing here asks for are kept, but not checked.
+//! [`ConfReader::finish`] makes the [`Conf`]. What Cyrus refuses to start with (an option twice, a value that is no switch) is
+//! an error here too, for then no server runs with this file. Options that nothing here asks for are kept, but not checked.
 //!
 //! What must not come in: opening files, and the paths that follow from the options ([`super::paths`]).
 
@@ -15,7 +15,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// The largest configuration file that is read, in bytes. Real ones have some ten thousand; this keeps a mistyped path harmless.
+/// The largest configuration file that is read, in bytes. Real ones have some ten thousand; this keeps a mistyped path
+/// harmless.
 pub const FILE_MAX: usize = 4 << 20;
 /// How deep `@include` may nest. Cyrus has no limit of its own.
 pub const DEPTH_MAX: usize = 16;
@@ -43,7 +44,8 @@ pub enum VersionLine {
 impl VersionLine {
     /// The line of a version number such as `3.6.1` or `2.4.17-caldav`; `None` before 2.3 and for what is no version.
     ///
-    /// A development series counts as the release that it led to (3.1 as 3.2), and everything after 3.12 as [`VersionLine::Head`].
+    /// A development series counts as the release that it led to (3.1 as 3.2), and everything after 3.12 as
+    /// [`VersionLine::Head`].
     pub fn of(version: &str) -> Option<VersionLine> {
         let mut parts = version.split(|c: char| !c.is_ascii_digit());
         let major: u32 = parts.next()?.parse().ok()?;
@@ -89,8 +91,8 @@ pub enum Line {
 
 /// Splits a configuration file into lines. `file_name` stands in errors.
 ///
-/// A backslash at the end of a line joins the next one, in comments too. Damage for a line without `key:`, an empty value, an unknown
-/// directive, a NUL byte, and a file of more than [`FILE_MAX`] bytes.
+/// A backslash at the end of a line joins the next one, in comments too. Damage for a line without `key:`, an empty value, an
+/// unknown directive, a NUL byte, and a file of more than [`FILE_MAX`] bytes.
 pub fn parse(text: &[u8], file_name: &str) -> Result<Vec<Line>, Damage> {
     if text.len() > FILE_MAX {
         return Err(Damage::new(file_name, 0, "size", text.len(), format!("at most {FILE_MAX} bytes")));
@@ -163,8 +165,8 @@ pub struct ConfReader {
 }
 
 impl ConfReader {
-    /// A reader that begins with the file `path`. An option `<service>_<name>` goes before `<name>`, as for the Cyrus service of
-    /// that name; empty for none.
+    /// A reader that begins with the file `path`. An option `<service>_<name>` goes before `<name>`, as for the Cyrus service
+    /// of that name; empty for none.
     pub fn new(path: &[u8], service: &str) -> ConfReader {
         ConfReader {
             service: service.to_ascii_lowercase(),
@@ -179,8 +181,8 @@ impl ConfReader {
         self.waiting.last().map(|(path, _)| path.as_slice())
     }
 
-    /// Takes the text of the file that [`ConfReader::next_file`] named. Damage as in [`parse`], for an option or a file that comes
-    /// twice and for includes deeper than [`DEPTH_MAX`]. Does nothing if no file was asked for.
+    /// Takes the text of the file that [`ConfReader::next_file`] named. Damage as in [`parse`], for an option or a file that
+    /// comes twice and for includes deeper than [`DEPTH_MAX`]. Does nothing if no file was asked for.
     pub fn supply(&mut self, text: &[u8]) -> Result<(), Damage> {
         let Some((path, depth)) = self.waiting.pop() else { return Ok(()) };
         let name = shown(&path);
@@ -209,7 +211,8 @@ impl ConfReader {
         Ok(())
     }
 
-    /// The configuration, with the defaults of `version`. Refused if a value is not one that Cyrus takes, or if files are missing.
+    /// The configuration, with the defaults of `version`. Refused if a value is not one that Cyrus takes, or if files are
+    /// missing.
     pub fn finish(self, version: VersionLine) -> Result<Conf, Error> {
         if let Some(path) = self.next_file() {
             return Err(Error::Refused(format!("imapd.conf: {} was not loaded", Shown(path))));

@@ -1,7 +1,8 @@
 //! mailboxes.db: what keys and values mean, in every form since 2.3 (`imap/mboxlist.c`).
 //!
-//! Values are text up to 2.4 (`<type> <partition> <acl>`, in patched 2.4 and 2.5 behind `(uniqueid X …)`) and a dlist from 2.5 on, with
-//! other keys and another order in each line. All forms may stand in one file. [`emit`] writes the form of 3.6 and later.
+//! Values are text up to 2.4 (`<type> <partition> <acl>`, in patched 2.4 and 2.5 behind `(uniqueid X …)`) and a dlist from 2.5
+//! on, with other keys and another order in each line. All forms may stand in one file. [`emit`] writes the form of 3.6 and
+//! later.
 //!
 //! What must not come in: the database file around the records.
 
@@ -9,6 +10,7 @@ use super::conf::VersionLine;
 use super::dlist::{self, Value};
 pub use super::names::KeyStyle;
 use super::names::{MailboxName, Naming};
+use super::paths::{Home, Spot};
 use crate::error::Damage;
 use crate::escape::{Shown, shown};
 use alloc::format;
@@ -205,6 +207,23 @@ impl MbEntry {
         style == KeyStyle::Legacy || self.mbtype.legacy_dirs || self.uniqueid.is_none()
     }
 
+    /// Where its files are, for [`super::paths::Paths`]; `name` is its name. For an entry from an `N` or an old key, that has
+    /// its own uniqueid.
+    pub fn spot<'a>(&'a self, style: KeyStyle, name: &'a MailboxName) -> Spot<'a> {
+        match &self.uniqueid {
+            Some(id) if !self.has_legacy_dirs(style) => Spot::Id(id),
+            _ => Spot::Named(name),
+        }
+    }
+
+    /// Where the files of the user `userid` are, if this is the entry of the user's INBOX.
+    pub fn home<'a>(&'a self, style: KeyStyle, userid: &'a [u8]) -> Home<'a> {
+        match &self.uniqueid {
+            Some(id) if !self.has_legacy_dirs(style) => Home::Id(id),
+            _ => Home::Named(userid),
+        }
+    }
+
     /// The ACL as the text forms and cyrus.header have it: `identifier TAB rights TAB …`.
     pub fn acl_text(&self) -> Vec<u8> {
         self.acl.iter().flatten().flat_map(|(id, rights)| [id, &b"\t"[..], rights, b"\t"].concat()).collect()
@@ -330,8 +349,8 @@ fn parse_text(value: &[u8]) -> Result<MbEntry, Damage> {
     Ok(out)
 }
 
-/// Reads `identifier TAB rights TAB …`. An identifier without rights at the end, as a write cut short leaves it, is dropped, as Cyrus
-/// does.
+/// Reads `identifier TAB rights TAB …`. An identifier without rights at the end, as a write cut short leaves it, is dropped, as
+/// Cyrus does.
 pub fn parse_acl(text: &[u8]) -> Acl {
     let mut words = text.split(|&c| c == b'\t');
     let mut out = Vec::new();
@@ -487,8 +506,8 @@ pub fn parse_key(naming: &Naming, style: KeyStyle, key: &[u8]) -> Result<Key, Da
 
 /// Finds out from its keys in which style a database is. Feed any number of keys; stop when [`StyleGuess::certain`] says so.
 ///
-/// A key with 0x1F or 0x1D is new and one with a dot before any of them is old. Single words (`Nuser`, or the old shared mailbox
-/// `Nuser`) prove nothing; without proof the style is new if every key begins with one of the letters of the new style.
+/// A key with 0x1F or 0x1D is new and one with a dot before any of them is old. Single words (`Nuser`, or the old shared
+/// mailbox `Nuser`) prove nothing; without proof the style is new if every key begins with one of the letters of the new style.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StyleGuess {
     proof: Option<KeyStyle>,
@@ -603,6 +622,8 @@ mod tests {
                         named += 1;
                         assert!(entry.uniqueid.is_some() && entry.dbname.is_none());
                         assert_eq!(entry.is_local_mailbox(), !entry.mbtype.deleted, "{}", Shown(key));
+                        let by_name = matches!(entry.spot(style, &name), Spot::Named(_));
+                        assert_eq!(by_name, style == KeyStyle::Legacy);
                         assert!(entry.mbtype.deleted || matches!(name.owner(), Owner::User(_)) || key.starts_with(b"Nshared"));
                     }
                     Key::Id(id) => {
@@ -673,6 +694,7 @@ mod tests {
         let e = parse(head).unwrap();
         assert_eq!(e.jmapid.as_deref(), Some(&b"Pabc"[..]));
         assert!(e.mbtype.legacy_dirs && e.has_legacy_dirs(KeyStyle::Dbname));
+        assert_eq!(e.home(KeyStyle::Dbname, b"anna"), Home::Named(b"anna"));
         let mut out = Vec::new();
         emit(&e, VersionLine::Head, &mut out);
         assert_eq!(shown(&out), shown(head));

@@ -1,8 +1,9 @@
 //! Mailbox names: one neutral form, and the conversions from and to every form in which Cyrus writes them.
 //!
-//! Cyrus has three forms of one name (`imap/mboxname.c`): the *internal* name (`other.net!user.bob^smith.x`), the *mailboxes.db*
-//! name of 3.6 and later (separators 0x1F and 0x1D, real dots), and the *external* name, which depends on the viewer and on the
-//! options `unixhierarchysep`, `altnamespace` and `virtdomains`. The archive has a fourth: the name *relative* to the owner.
+//! Cyrus has three forms of one name (`imap/mboxname.c`): the *internal* name (`other.net!user.bob^smith.x`), the
+//! *mailboxes.db* name of 3.6 and later (separators 0x1F and 0x1D, real dots), and the *external* name, which depends on the
+//! viewer and on the options `unixhierarchysep`, `altnamespace` and `virtdomains`. The archive has a fourth: the name
+//! *relative* to the owner.
 //!
 //! What must not come in: directories ([`super::paths`]) and the meaning of database records ([`super::mailboxes`]).
 
@@ -25,10 +26,10 @@ type Parts = Vec<Vec<u8>>;
 
 /// A mailbox name in the neutral form: domain, time of deletion, components.
 ///
-/// Components are bytes with their real dots (`a.b`, where the internal name has `a^b`), the same form that `mbname_t` of Cyrus and
-/// the keys of mailboxes.db have; they are modified UTF-7 as everywhere on disk. The prefix `DELETED` and the time at the end of a
-/// deleted mailbox's name are not components. A value can only be made by [`Naming`], and so is safe by construction: no component
-/// is empty or holds NUL, `/`, `!`, `^`, 0x1F or 0x1D, and a domain is never `.` or `..`.
+/// Components are bytes with their real dots (`a.b`, where the internal name has `a^b`), the same form that `mbname_t` of Cyrus
+/// and the keys of mailboxes.db have; they are modified UTF-7 as everywhere on disk. The prefix `DELETED` and the time at the
+/// end of a deleted mailbox's name are not components. A value can only be made by [`Naming`], and so is safe by construction:
+/// no component is empty or holds NUL, `/`, `!`, `^`, 0x1F or 0x1D, and a domain is never `.` or `..`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct MailboxName {
     domain: Option<Vec<u8>>,
@@ -151,8 +152,8 @@ impl Default for Naming {
 }
 
 impl Naming {
-    /// `deleted_prefix` and `default_domain` are the options of these names. `split_domains` says whether `!` and `@` separate a
-    /// domain: always from 3.0 on, before that only if `virtdomains` is not off. Damage if the prefix cannot be a component.
+    /// `deleted_prefix` and `default_domain` are the options of these names. `split_domains` says whether `!` and `@` separate
+    /// a domain: always from 3.0 on, before that only if `virtdomains` is not off. Damage if the prefix cannot be a component.
     ///
     /// A prefix of several components (possible up to 2.5 with a dot in it) is read as one that no mailbox has.
     pub fn new(deleted_prefix: &[u8], default_domain: Option<&[u8]>, split_domains: bool) -> Result<Naming, Damage> {
@@ -203,8 +204,8 @@ impl Naming {
 
     /// The name of the folder in the archive: internal form, relative to the owner.
     ///
-    /// `INBOX`, `INBOX.Sent.a^b`; deleted mailboxes of a user `DELETED.<components below INBOX>.<HEX>`, always with this prefix,
-    /// whatever the server's is; shared mailboxes, deleted ones too, have their internal name.
+    /// `INBOX`, `INBOX.Sent.a^b`; deleted mailboxes of a user `DELETED.<components below INBOX>.<HEX>`, always with this
+    /// prefix, whatever the server's is; shared mailboxes, deleted ones too, have their internal name.
     pub fn relative(&self, name: &MailboxName) -> Vec<u8> {
         if name.localpart().is_none() {
             return self.internal(name);
@@ -267,7 +268,8 @@ impl Naming {
         Ok(vec![range(&inbox), range(&deleted)])
     }
 
-    /// The name as `view` sees it; `None` if that view has no name for it (another domain, a deleted mailbox under altnamespace).
+    /// The name as `view` sees it; `None` if that view has no name for it (another domain, a deleted mailbox under
+    /// altnamespace).
     ///
     /// `imap/mboxname.c: mbname_extname`, without `crossdomains`.
     pub fn external(&self, ns: &Namespace, view: View<'_>, name: &MailboxName) -> Option<Vec<u8>> {
@@ -329,8 +331,8 @@ impl Naming {
 
     /// Reads an external name as `view` writes it.
     ///
-    /// `imap/mboxname.c: mbname_from_extname`, without `crossdomains`. More lenient in one point: the names of deleted mailboxes,
-    /// which backupcyrusd shows to a user's view, are understood there too.
+    /// `imap/mboxname.c: mbname_from_extname`, without `crossdomains`. More lenient in one point: the names of deleted
+    /// mailboxes, which backupcyrusd shows to a user's view, are understood there too.
     pub fn parse_external(&self, ns: &Namespace, view: View<'_>, name: &[u8]) -> Result<MailboxName, Damage> {
         let (text, domain) = match view {
             View::Admin if ns.domains => match name.iter().rposition(|&c| c == b'@') {
@@ -375,7 +377,7 @@ impl Naming {
         boxes
     }
 
-    /// Local part and domain of a userid; the default domain counts as none.
+    /// Local part and domain of a userid. [`Naming::build`] drops the default domain.
     fn split_userid<'a>(&self, userid: &'a [u8]) -> (&'a [u8], Option<Vec<u8>>) {
         match userid.iter().rposition(|&c| c == b'@').filter(|_| self.split_domains) {
             Some(at) => (&userid[..at], Some(userid[at + 1..].to_vec())),
@@ -384,7 +386,7 @@ impl Naming {
     }
 
     /// All components as the server writes them, with the prefix and the time of a deleted mailbox.
-    fn full(&self, name: &MailboxName) -> Parts {
+    pub(super) fn full(&self, name: &MailboxName) -> Vec<Vec<u8>> {
         let mut all = Vec::with_capacity(name.boxes.len() + 2);
         all.extend(name.deleted.map(|_| self.deleted_prefix.clone()));
         all.extend_from_slice(&name.boxes);

@@ -10,7 +10,9 @@ use super::conf::{Conf, VersionLine, VirtDomains};
 use super::names::{MailboxName, Naming, Owner, to_caret};
 use crate::error::{Damage, Error};
 use crate::escape::Shown;
+use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// The longest uniqueid that is taken, in bytes. Real ones have 16, 24 or 36.
@@ -93,7 +95,8 @@ impl MetaFile {
     }
 }
 
-/// The letter of a hashed directory (`dir_hash_c`). With `full`, all of `name` up to the first dot counts, otherwise its first byte.
+/// The letter of a hashed directory (`dir_hash_c`). With `full`, all of `name` up to the first dot counts, otherwise its first
+/// byte.
 pub fn hash_letter(name: &[u8], full: bool) -> u8 {
     if full {
         let n = name.iter().take_while(|&&c| c != b'.').fold(0u32, |n, &c| ((n << 3) ^ (n >> 5)) ^ u32::from(c));
@@ -174,8 +177,8 @@ impl<'a> Paths<'a> {
         Ok(message_in(self.archive_dir(partition, spot)?, uid))
     }
 
-    /// A metadata file: on its own directory (`metadir-…`), else on the metapartition if `metapartition_files` lists it, else with
-    /// the messages.
+    /// A metadata file: on its own directory (`metadir-…`), else on the metapartition if `metapartition_files` lists it, else
+    /// with the messages.
     pub fn meta(&self, partition: &[u8], spot: Spot<'_>, file: MetaFile) -> Result<Vec<u8>, Error> {
         let mut dir = self.below(self.meta_root(partition, file)?, spot)?;
         push(&mut dir, file.file_name().as_bytes());
@@ -201,19 +204,15 @@ impl<'a> Paths<'a> {
         self.partition(partition)
     }
 
-    fn lookup(
-        &self,
-        family: &alloc::collections::BTreeMap<alloc::string::String, Vec<u8>>,
-        key: &[u8],
-    ) -> Result<Option<Vec<u8>>, Error> {
+    fn lookup(&self, family: &BTreeMap<String, Vec<u8>>, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let found = core::str::from_utf8(key).ok().and_then(|k| Some((k, family.get(k)?)));
         found.map(|(key, root)| rooted(key, root)).transpose()
     }
 
     /// A user's file: `seen`, `sub`, `counters`, `conversations` and so on, without a dot.
     ///
-    /// By userid `<userpath>[/domain/<h>/<domain>]/user/<h>/<local part>.<suffix>` with real dots and, whatever hashimapspool says,
-    /// with hash letters; by id `<userpath>/user/uuid/<c>/<c>/<id>/<suffix>.db`.
+    /// By userid `<userpath>[/domain/<h>/<domain>]/user/<h>/<local part>.<suffix>` with real dots and, whatever hashimapspool
+    /// says, with hash letters; by id `<userpath>/user/uuid/<c>/<c>/<id>/<suffix>.db`.
     pub fn user_file(&self, home: Home<'_>, suffix: &str) -> Result<Vec<u8>, Error> {
         check_part("suffix", suffix.as_bytes())?;
         let mut out = rooted("configdirectory", &self.conf.mboxname_userpath)?;
@@ -301,8 +300,8 @@ impl<'a> Paths<'a> {
 
     /// The lock file of a user's namespace (`*U*`); `None` before 3.2, where there is none.
     ///
-    /// Up to 3.10 its name is the userid, from 3.12 on the name of the INBOX. (A process below `cyr_withlock_run -u` locks another
-    /// one, with `~` behind; nobody else does.)
+    /// Up to 3.10 its name is the userid, from 3.12 on the name of the INBOX. (A process below `cyr_withlock_run -u` locks
+    /// another one, with `~` behind; nobody else does.)
     pub fn user_lock(&self, owner: &Owner) -> Result<Option<Vec<u8>>, Error> {
         if self.conf.version < VersionLine::V3_2 {
             return Ok(None);
@@ -352,11 +351,7 @@ impl<'a> Paths<'a> {
         match spot {
             Spot::Id(id) => push_id(&mut root, id)?,
             Spot::Named(name) => {
-                let mut boxes = Vec::new();
-                boxes.extend(name.deleted().map(|_| self.naming.deleted_prefix().to_vec()));
-                boxes.extend_from_slice(name.boxes());
-                boxes.extend(name.deleted().map(|t| format!("{t:X}").into_bytes()));
-                self.push_named(&mut root, name.domain(), &boxes);
+                self.push_named(&mut root, name.domain(), &self.naming.full(name));
             }
         }
         Ok(root)
@@ -445,7 +440,6 @@ fn check_part(object: &str, part: &[u8]) -> Result<(), Damage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::String;
 
     fn conf(version: VersionLine, more: &str) -> Conf {
         let text = format!(

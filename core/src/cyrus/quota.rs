@@ -1,7 +1,7 @@
 //! Quota files: the contents in every version (`imap/quota_db.c`).
 //!
-//! A dlist from 2.5 on; before that `used LF limit LF` (the default backend writes the first space as a line end), and in between
-//! several resources on one line. What must not come in: where the file lies ([`super::paths`]).
+//! A dlist from 2.5 on; before that `used LF limit LF` (the default backend writes the first space as a line end), and in
+//! between several resources on one line. What must not come in: where the file lies ([`super::paths`]).
 
 use super::dlist::{self, Value};
 use crate::error::Damage;
