@@ -284,6 +284,8 @@ impl<'a> Paths<'a> {
     }
 
     /// The namelock file of a mailbox: by name up to 3.4 and where the directory is by name, by uniqueid otherwise.
+    ///
+    /// Cyrus 2.3 has no namelocks; there the path is of no use.
     pub fn mailbox_lock(&self, spot: Spot<'_>) -> Result<Vec<u8>, Error> {
         match spot {
             Spot::Id(id) => {
