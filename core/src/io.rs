@@ -148,6 +148,27 @@ pub struct Stat {
     pub gid: u32,
 }
 
+/// What tells whether a file has changed: length, times and inode, without opening it.
+///
+/// The device is left out: its number may change when a host is restarted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tuple {
+    /// Length in bytes.
+    pub size: u64,
+    /// Last change of the content.
+    pub mtime: Time,
+    /// Last change of the inode.
+    pub ctime: Time,
+    /// Inode number.
+    pub ino: u64,
+}
+
+impl From<Stat> for Tuple {
+    fn from(s: Stat) -> Tuple {
+        Tuple { size: s.size, mtime: s.mtime, ctime: s.ctime, ino: s.ino }
+    }
+}
+
 /// One name in a directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DirEntry {

@@ -15,7 +15,7 @@
 extern crate alloc;
 
 pub mod archive;
-pub mod backup;
+
 pub mod bytes;
 pub mod codec;
 pub mod crc32;
@@ -24,5 +24,5 @@ pub mod error;
 pub mod escape;
 pub mod guid;
 pub mod io;
-pub mod source;
+
 pub mod time;

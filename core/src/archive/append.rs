@@ -1,0 +1,740 @@
+//! Writing an archive: entries into members, members into the file, commits (FORMAT.md sections 3, 5 and 7).
+//!
+//! Members are deflated by the driver, several at a time if it has threads, and written in order. Memory: at most
+//! [`Settings::ahead`] + 3 members of content and as many compressed, plus 36 bytes for each message since the last commit. The first
+//! failure is remembered and repeated: after a failed write or sync nothing more is written. What must not come in: Cyrus, and
+//! which messages are needed.
+
+use super::entry;
+use super::member::{CONTINUES, FOOTER_LEN, Footer, Kind, RAW_MAX, TO_BE_CONTINUED};
+use super::read::{ARCHIVE, CommitAt, End, Reader, read_at};
+use super::record::{Commit, CommitFacts, CommitKind, Location, MessageAt, Part, Slot, Table, emit_list};
+use crate::error::{Error, Fault};
+use crate::guid::Guid;
+use crate::io::{Call, FileId, How, Io, LockMode, Op, Place, Reply};
+use crate::time::Time;
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// Content that is gathered into one member.
+const GATHER: usize = 256 << 10;
+/// A message of this size or more has members of its own.
+const ALONE: usize = 64 << 10;
+/// Bytes copied at once when the end of an archive is set aside.
+const COPY: usize = 1 << 20;
+/// Names in an archive's directory: more than this is somebody else's directory.
+const DIR_NAMES_MAX: usize = 10_000;
+
+const LOCK: &[u8] = b"lock";
+const NEW: &[u8] = b"archive.tar.gz.new";
+const ASIDE: &[u8] = b"archive.tar.gz.aside-";
+
+const ABOUT: &str = "This is a backup of one user's mail from a Cyrus IMAP server, made by Cylinder.
+
+It is a gzip-compressed tar file and can be read with any tar. Later entries replace earlier ones.
+files/<sha1>            a message
+folders/<id>/...        a folder's metadata as the server had it: cyrus.index, cyrus.header, ...
+imap/<folder name>      a link to the folder of that name; a link to nowhere says that the name is gone
+meta/..., sieve/...     what the user has besides
+An entry of length 0 without link name says that the file is gone.
+";
+
+/// How an archive is written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Compression level, 0 to 12.
+    pub level: u8,
+    /// Inflate each member again and compare before it is written.
+    pub check: bool,
+    /// Members that may be under way to being deflated.
+    pub ahead: usize,
+    /// Content after which a checkpoint is due, in bytes.
+    pub checkpoint_bytes: u64,
+    /// Name and version of the program.
+    pub software: String,
+}
+
+impl Settings {
+    /// Checkpoints every 48 MiB, so that a run that is killed repeats at most 64 MiB with what it had in its hands.
+    pub const CHECKPOINT_BYTES: u64 = 48 << 20;
+}
+
+/// Entries that are gathered for one member.
+#[derive(Default)]
+struct Batch {
+    raw: Vec<u8>,
+    entries: Vec<(u32, u32)>,
+}
+
+/// A member on its way.
+struct Flight {
+    call: Call,
+    /// Token and offset inside of each entry.
+    entries: Vec<(u32, u32)>,
+}
+
+/// An entry that goes through several members.
+struct Large {
+    kind: Kind,
+    token: u32,
+    left: u64,
+    size: u64,
+    first: bool,
+}
+
+/// An archive that is open for writing. Dereferences to [`Reader`].
+pub struct Writer {
+    reader: Reader,
+    settings: Settings,
+    file: FileId,
+    lock: FileId,
+    at: u64,
+    data: Batch,
+    meta: Batch,
+    large: Option<Large>,
+    flights: VecDeque<Flight>,
+    /// Locations by token.
+    locations: Vec<Location>,
+    messages: Vec<(Guid, u64, u32)>,
+    raw_since_commit: u64,
+    failed: Option<Error>,
+    spare: Vec<Vec<u8>>,
+    notes: Vec<String>,
+}
+
+impl core::ops::Deref for Writer {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.reader
+    }
+}
+
+impl Writer {
+    /// Opens the archive in `dir` for writing, creating both if there is none; mends the end if need be. `id` names a new archive.
+    ///
+    /// [`Error::Busy`] if another writer is at work.
+    pub async fn open(io: &Io, dir: &Place, settings: &Settings, id: [u8; 16]) -> Result<Writer, Error> {
+        io.make_dir(dir).await.map_err(|fault| Error::world("make directory", dir.shown(), fault))?;
+        let lock = lock(io, dir).await?;
+        let opened = async {
+            match Reader::open(io, dir).await {
+                Err(Error::World { fault: Fault::NotFound, .. }) => {
+                    create(io, dir, settings, id).await?;
+                    Reader::open(io, dir).await
+                }
+                other => other,
+            }
+        };
+        match opened.await {
+            Ok(reader) => Writer::begin(reader, settings, lock).await,
+            Err(error) => {
+                let _ = io.close(lock).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a writer of a reader, which is opened anew if somebody wrote in between.
+    pub async fn from_reader(reader: Reader, settings: &Settings) -> Result<Writer, Error> {
+        let (io, dir) = (reader.io.clone(), reader.dir.clone());
+        let lock = match lock(&io, &dir).await {
+            Ok(lock) => lock,
+            Err(error) => {
+                reader.close().await;
+                return Err(error);
+            }
+        };
+        let place = dir.join(ARCHIVE);
+        let (open, named) = (io.fstat(reader.file).await, io.stat(&place).await);
+        let same = match (open, named) {
+            (Ok(open), Ok(named)) => open.ino == named.ino && open.dev == named.dev && named.size == reader.len,
+            _ => false,
+        };
+        if same && reader.state == End::Footer {
+            return Writer::begin(reader, settings, lock).await;
+        }
+        reader.close().await;
+        match Reader::open(&io, &dir).await {
+            Ok(reader) => Writer::begin(reader, settings, lock).await,
+            Err(error) => {
+                let _ = io.close(lock).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn begin(reader: Reader, settings: &Settings, lock: FileId) -> Result<Writer, Error> {
+        let place = reader.dir.join(ARCHIVE);
+        let file = match reader.io.open(&place, How::Write).await {
+            Ok(file) => file,
+            Err(fault) => {
+                let _ = reader.io.close(lock).await;
+                reader.close().await;
+                return Err(Error::world("open", place.shown(), fault));
+            }
+        };
+        let mut writer = Writer {
+            at: reader.end,
+            reader,
+            settings: settings.clone(),
+            file,
+            lock,
+            data: Batch::default(),
+            meta: Batch::default(),
+            large: None,
+            flights: VecDeque::new(),
+            locations: Vec::new(),
+            messages: Vec::new(),
+            raw_since_commit: 0,
+            failed: None,
+            spare: Vec::new(),
+            notes: Vec::new(),
+        };
+        if writer.reader.state != End::Footer
+            && let Err(error) = writer.mend().await
+        {
+            writer.close().await;
+            return Err(error);
+        }
+        Ok(writer)
+    }
+
+    /// Closes the archive and lets the lock go. What was not committed is nothing.
+    pub async fn close(mut self) {
+        // What is under way comes back, so that its buffers and its file are not used any more.
+        while let Some(flight) = self.flights.pop_front() {
+            let _ = flight.call.await;
+        }
+        let io = self.reader.io.clone();
+        let _ = io.close(self.file).await;
+        self.reader.close().await;
+        let _ = io.close(self.lock).await;
+    }
+
+    /// What opening found worth telling.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// True if something was appended since the last commit of a snapshot.
+    pub fn has_appended(&self) -> bool {
+        self.raw_since_commit > 0 || self.reader.head.commit.kind == CommitKind::Checkpoint
+    }
+
+    /// True if so much was appended that a checkpoint is due.
+    pub fn wants_checkpoint(&self) -> bool {
+        self.raw_since_commit >= self.settings.checkpoint_bytes
+    }
+
+    /// Appends a message.
+    pub async fn message(&mut self, guid: Guid, mtime: Time, content: &[u8]) -> Result<(), Error> {
+        let token = self.add(Kind::Data, &message_name(&guid), mtime, content, Some(guid)).await?;
+        self.messages.push((guid, content.len() as u64, token));
+        Ok(())
+    }
+
+    /// Begins a message that comes in pieces.
+    pub async fn begin_message(&mut self, guid: Guid, size: u64, mtime: Time) -> Result<(), Error> {
+        self.check()?;
+        let mut header = Vec::new();
+        entry::emit_file(&mut header, &message_name(&guid), size, mtime, Some(guid));
+        let token = self.begin_large(Kind::Data, &header, size).await?;
+        self.messages.push((guid, size, token));
+        Ok(())
+    }
+
+    /// The next piece of the message that was begun.
+    pub async fn piece(&mut self, piece: &[u8]) -> Result<(), Error> {
+        self.check()?;
+        self.large_piece(piece).await
+    }
+
+    /// Ends the message that was begun. It is an error of the caller if its pieces are not of the size that was announced.
+    pub async fn end_message(&mut self) -> Result<(), Error> {
+        self.check()?;
+        self.end_large().await
+    }
+
+    /// Appends a metadata file.
+    pub async fn file(&mut self, name: &[u8], mtime: Time, content: &[u8], sha1: Guid) -> Result<Slot, Error> {
+        self.add(Kind::Meta, name, mtime, content, Some(sha1)).await.map(Slot::Pending)
+    }
+
+    /// Says that a file is there no longer.
+    pub async fn gone(&mut self, name: &[u8]) -> Result<(), Error> {
+        self.add(Kind::Meta, name, Time::ZERO, b"", None).await.map(drop)
+    }
+
+    /// Appends a symbolic link; an empty target makes a tombstone.
+    pub async fn link(&mut self, name: &[u8], target: &[u8], mtime: Time) -> Result<Slot, Error> {
+        self.check()?;
+        let mut header = Vec::new();
+        entry::emit_link(&mut header, name, target, mtime);
+        self.gather(Kind::Meta, &header, b"").await.map(Slot::Pending)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    fn fail<T>(&mut self, doing: &'static str, fault: Fault) -> Result<T, Error> {
+        let error = Error::world(doing, self.reader.dir.join(ARCHIVE).shown(), fault);
+        self.failed = Some(error.clone());
+        Err(error)
+    }
+
+    async fn add(&mut self, kind: Kind, name: &[u8], mtime: Time, content: &[u8], sha1: Option<Guid>) -> Result<u32, Error> {
+        self.check()?;
+        let mut header = Vec::new();
+        entry::emit_file(&mut header, name, content.len() as u64, mtime, sha1);
+        let alone = if kind == Kind::Data { ALONE } else { RAW_MAX };
+        if header.len() + content.len() + entry::BLOCK > alone {
+            let token = self.begin_large(kind, &header, content.len() as u64).await?;
+            self.large_piece(content).await?;
+            self.end_large().await?;
+            return Ok(token);
+        }
+        self.gather(kind, &header, content).await
+    }
+
+    fn batch(&mut self, kind: Kind) -> &mut Batch {
+        if kind == Kind::Data { &mut self.data } else { &mut self.meta }
+    }
+
+    /// Puts a small entry to others of its kind.
+    async fn gather(&mut self, kind: Kind, header: &[u8], content: &[u8]) -> Result<u32, Error> {
+        let len = header.len() + content.len() + entry::padding(content.len() as u64);
+        if self.batch(kind).raw.len() + len > GATHER && !self.batch(kind).raw.is_empty() {
+            self.flush(kind).await?;
+        }
+        let token = self.token();
+        let batch = self.batch(kind);
+        batch.entries.push((token, batch.raw.len() as u32));
+        batch.raw.extend_from_slice(header);
+        batch.raw.extend_from_slice(content);
+        batch.raw.resize(batch.raw.len() + entry::padding(content.len() as u64), 0);
+        self.raw_since_commit += len as u64;
+        Ok(token)
+    }
+
+    fn token(&mut self) -> u32 {
+        self.locations.push(Location::default());
+        (self.locations.len() - 1) as u32
+    }
+
+    async fn begin_large(&mut self, kind: Kind, header: &[u8], size: u64) -> Result<u32, Error> {
+        self.flush(kind).await?;
+        let token = self.token();
+        self.batch(kind).raw.extend_from_slice(header);
+        self.raw_since_commit += header.len() as u64;
+        self.large = Some(Large { kind, token, left: size, size, first: true });
+        Ok(token)
+    }
+
+    async fn large_piece(&mut self, mut piece: &[u8]) -> Result<(), Error> {
+        let Some(large) = &mut self.large else { return self.fail("append", Fault::Driver) };
+        let Some(left) = large.left.checked_sub(piece.len() as u64) else { return self.fail("append", Fault::Driver) };
+        large.left = left;
+        let kind = large.kind;
+        self.raw_since_commit += piece.len() as u64;
+        while !piece.is_empty() {
+            if self.batch(kind).raw.len() == RAW_MAX {
+                self.send_large(TO_BE_CONTINUED).await?;
+            }
+            let batch = self.batch(kind);
+            let take = piece.len().min(RAW_MAX - batch.raw.len());
+            batch.raw.extend_from_slice(&piece[..take]);
+            piece = &piece[take..];
+        }
+        Ok(())
+    }
+
+    async fn end_large(&mut self) -> Result<(), Error> {
+        let Some(&Large { kind, left, size, .. }) = self.large.as_ref() else { return self.fail("append", Fault::Driver) };
+        if left > 0 {
+            return self.fail("append", Fault::Driver);
+        }
+        // RAW_MAX is a multiple of the block, so the padding never needs a member of its own.
+        let padding = entry::padding(size);
+        let batch = self.batch(kind);
+        batch.raw.resize(batch.raw.len() + padding, 0);
+        self.send_large(0).await?;
+        self.large = None;
+        Ok(())
+    }
+
+    async fn send_large(&mut self, flag: u8) -> Result<(), Error> {
+        let Some(large) = &mut self.large else { return Ok(()) };
+        let first = core::mem::replace(&mut large.first, false);
+        let (kind, token) = (large.kind, large.token);
+        let entries = if first { alloc::vec![(token, 0)] } else { Vec::new() };
+        let raw = core::mem::take(&mut self.batch(kind).raw);
+        self.send(kind, flag | if first { 0 } else { CONTINUES }, raw, entries).await
+    }
+
+    /// Sends what was gathered of a kind on its way.
+    async fn flush(&mut self, kind: Kind) -> Result<(), Error> {
+        if self.batch(kind).raw.is_empty() {
+            return Ok(());
+        }
+        let Batch { raw, entries } = core::mem::take(self.batch(kind));
+        self.send(kind, 0, raw, entries).await
+    }
+
+    async fn send(&mut self, kind: Kind, flags: u8, raw: Vec<u8>, entries: Vec<(u32, u32)>) -> Result<(), Error> {
+        let buffer = self.spare.pop().unwrap_or_default();
+        let (level, check) = (self.settings.level, self.settings.check);
+        let call = self.reader.io.start(Op::Seal { kind, flags, raw, level, check, buffer });
+        self.flights.push_back(Flight { call, entries });
+        // A fresh raw buffer is taken from those that came back.
+        let spare = self.spare.pop().unwrap_or_default();
+        self.batch(kind).raw = spare;
+        while self.flights.len() > self.settings.ahead {
+            self.land().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the oldest member under way and writes it.
+    async fn land(&mut self) -> Result<(), Error> {
+        let Some(flight) = self.flights.pop_front() else { return Ok(()) };
+        let (member, raw) = match flight.call.await {
+            Ok(Reply::Sealed { member, raw }) => (member, raw),
+            Ok(_) => return self.fail("deflate", Fault::Driver),
+            Err(fault) => return self.fail("deflate", fault),
+        };
+        for (token, inside) in flight.entries {
+            self.locations[token as usize] = Location { member: self.at, inside };
+        }
+        self.keep(raw);
+        self.write(member).await
+    }
+
+    fn keep(&mut self, mut buffer: Vec<u8>) {
+        if self.spare.len() < 2 * self.settings.ahead + 2 {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    async fn write(&mut self, member: Vec<u8>) -> Result<(), Error> {
+        let len = member.len() as u64;
+        match self.reader.io.write_at(self.file, self.at, member).await {
+            Ok(buffer) => self.keep(buffer),
+            Err(fault) => return self.fail("write", fault),
+        }
+        self.at += len;
+        Ok(())
+    }
+
+    async fn settle(&mut self) -> Result<(), Error> {
+        self.flush(Kind::Data).await?;
+        self.flush(Kind::Meta).await?;
+        while !self.flights.is_empty() {
+            self.land().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes one entry that has its members to itself.
+    async fn part(&mut self, kind: Kind, name: &[u8], time: Time, content: &[u8]) -> Result<Part, Error> {
+        let (offset, sha1) = (self.at, Guid::of(content));
+        let mut raw = self.spare.pop().unwrap_or_default();
+        raw.clear();
+        entry::emit_file(&mut raw, name, content.len() as u64, time, Some(sha1));
+        raw.extend_from_slice(content);
+        raw.resize(raw.len() + entry::padding(content.len() as u64), 0);
+        let count = raw.len().div_ceil(RAW_MAX);
+        for (n, piece) in raw.chunks(RAW_MAX).enumerate() {
+            let begins = if n > 0 { CONTINUES } else { 0 };
+            let ends = if n + 1 < count { TO_BE_CONTINUED } else { 0 };
+            self.send(kind, begins | ends, piece.to_vec(), Vec::new()).await?;
+            while !self.flights.is_empty() {
+                self.land().await?;
+            }
+        }
+        self.keep(raw);
+        Ok(Part { offset, len: self.at - offset, sha1 })
+    }
+
+    /// Makes what was appended durable, without a new state.
+    pub async fn checkpoint(&mut self, time: Time) -> Result<(), Error> {
+        self.check()?;
+        self.settle().await?;
+        let facts = CommitFacts { time, source: String::new(), cyrus: String::new(), alarm: None, dead: 0 };
+        self.finish(CommitKind::Checkpoint, self.reader.head.commit.table, facts).await.map(drop)
+    }
+
+    /// Makes a snapshot of what was appended and of `table`, and makes it durable.
+    pub async fn commit(&mut self, mut table: Table, facts: CommitFacts) -> Result<CommitAt, Error> {
+        self.check()?;
+        self.settle().await?;
+        for slot in table.slots() {
+            if let Slot::Pending(token) = *slot {
+                match self.locations.get(token as usize) {
+                    Some(location) => *slot = Slot::At(*location),
+                    None => return self.fail("commit", Fault::Driver),
+                }
+            }
+        }
+        // The list goes first, so that everything a table points to stands before it.
+        let text = table.emit();
+        let messages = self.list(facts.time).await?;
+        let part = self.part(Kind::Table, b"meta/folders", facts.time, &text).await?;
+        let commit = self.finish_with(CommitKind::Snapshot, Some(part), messages, facts).await?;
+        self.clear_interrupted().await;
+        Ok(commit)
+    }
+
+    async fn list(&mut self, time: Time) -> Result<Option<(Part, u64)>, Error> {
+        if self.messages.is_empty() {
+            return Ok(None);
+        }
+        let locations = &self.locations;
+        let mut messages: Vec<MessageAt> = (self.messages.iter())
+            .map(|&(guid, size, token)| MessageAt { guid, at: locations[token as usize], size })
+            .collect();
+        messages.sort();
+        messages.dedup_by_key(|m| m.guid);
+        let part = self.part(Kind::List, b"meta/messages", time, &emit_list(&messages)).await?;
+        Ok(Some((part, messages.len() as u64)))
+    }
+
+    async fn finish(&mut self, kind: CommitKind, table: Option<Part>, facts: CommitFacts) -> Result<CommitAt, Error> {
+        let messages = self.list(facts.time).await?;
+        self.finish_with(kind, table, messages, facts).await
+    }
+
+    /// Writes the record, syncs, writes the footer, syncs.
+    async fn finish_with(
+        &mut self,
+        kind: CommitKind,
+        table: Option<Part>,
+        messages: Option<(Part, u64)>,
+        facts: CommitFacts,
+    ) -> Result<CommitAt, Error> {
+        let before = &self.reader.head;
+        let added_messages = messages.map_or(0, |(_, n)| n);
+        let commit = Commit {
+            archive: before.commit.archive,
+            number: before.commit.number + 1,
+            kind,
+            time: facts.time,
+            previous: Some(before.part),
+            table,
+            messages,
+            source: facts.source,
+            cyrus: facts.cyrus,
+            // An alarm stays until somebody has looked at it.
+            alarm: facts.alarm.or(before.commit.alarm),
+            total_messages: before.commit.total_messages + added_messages,
+            total_raw: before.commit.total_raw + self.raw_since_commit,
+            total_dead: before.commit.total_dead + facts.dead,
+            added_messages,
+            added_raw: self.raw_since_commit,
+            writer: self.settings.software.clone(),
+        };
+        let part = self.part(Kind::Commit, b"meta/commit", facts.time, &commit.emit()).await?;
+        if let Err(fault) = self.reader.io.sync(self.file).await {
+            return self.fail("sync", fault);
+        }
+        let head = CommitAt { commit, part };
+        self.end_with(&head).await?;
+        self.reader.head = head.clone();
+        self.messages.clear();
+        // Tokens of a run stay valid over its checkpoints, for metadata rows point to them; messages need theirs no more.
+        self.raw_since_commit = 0;
+        Ok(head)
+    }
+
+    /// Writes the footer behind the commit and syncs.
+    async fn end_with(&mut self, head: &CommitAt) -> Result<(), Error> {
+        let footer = footer_of(head);
+        if let Err(fault) = self.reader.io.write_at(self.file, footer.offset, footer.emit()).await {
+            return self.fail("write", fault);
+        }
+        if let Err(fault) = self.reader.io.sync(self.file).await {
+            return self.fail("sync", fault);
+        }
+        self.reader.end = footer.offset;
+        self.reader.len = footer.offset + FOOTER_LEN as u64;
+        self.reader.state = End::Footer;
+        Ok(())
+    }
+
+    /// Sets aside what lies behind the head, cuts it off, writes the footer (FORMAT.md section 7).
+    async fn mend(&mut self) -> Result<(), Error> {
+        let head = self.reader.head.clone();
+        let end = self.reader.end;
+        let tail = self.reader.len - end;
+        if tail > 0 {
+            let word = self.reader.state.word();
+            let name = [ASIDE, format!("{}-{end}-{word}", head.commit.number).as_bytes()].concat();
+            let place = self.reader.dir.join(&name);
+            self.set_aside(&place, end).await?;
+            self.notes.push(match self.reader.state {
+                End::Damaged => {
+                    format!("{tail} bytes behind commit {} were damaged, and are kept in {}", head.commit.number, place.shown())
+                }
+                _ => format!("an interrupted run was found; {tail} bytes that it had not committed are repeated"),
+            });
+        }
+        if let Err(fault) = self.reader.io.truncate(self.file, end).await {
+            return self.fail("truncate", fault);
+        }
+        self.end_with(&head).await?;
+        self.at = self.reader.end;
+        Ok(())
+    }
+
+    async fn set_aside(&mut self, place: &Place, from: u64) -> Result<(), Error> {
+        let io = self.reader.io.clone();
+        match io.unlink(place).await {
+            Ok(()) | Err(Fault::NotFound) => {}
+            Err(fault) => return self.fail("remove", fault),
+        }
+        let copied = async {
+            let to = io.open(place, How::Create).await.map_err(|f| Error::world("create", place.shown(), f))?;
+            let mut at = from;
+            let result = loop {
+                let piece = match read_at(&io, self.reader.file, at, COPY).await {
+                    Ok(piece) if piece.is_empty() => break io.sync(to).await,
+                    Ok(piece) => piece,
+                    Err(error) => {
+                        let _ = io.close(to).await;
+                        return Err(error);
+                    }
+                };
+                let len = piece.len() as u64;
+                if let Err(fault) = io.write_at(to, at - from, piece).await {
+                    break Err(fault);
+                }
+                at += len;
+            };
+            let _ = io.close(to).await;
+            result.map_err(|f| Error::world("write", place.shown(), f))?;
+            io.sync_dir(&self.reader.dir).await.map_err(|f| Error::world("sync", self.reader.dir.shown(), f))
+        };
+        let result = copied.await;
+        if let Err(error) = &result {
+            self.failed = Some(error.clone());
+        }
+        result
+    }
+
+    /// Removes what interrupted runs left: a snapshot has been acknowledged since.
+    async fn clear_interrupted(&mut self) {
+        let io = &self.reader.io;
+        let names = io.list(&self.reader.dir, DIR_NAMES_MAX).await.unwrap_or_default();
+        for entry in names {
+            if entry.name.starts_with(ASIDE) && entry.name.ends_with(b"-interrupted") {
+                // If it cannot be removed now, then after the next snapshot.
+                let _ = io.unlink(&self.reader.dir.join(&entry.name)).await;
+            }
+        }
+    }
+}
+
+fn message_name(guid: &Guid) -> Vec<u8> {
+    format!("files/{guid}").into_bytes()
+}
+
+fn footer_of(head: &CommitAt) -> Footer {
+    Footer {
+        offset: head.part.offset + head.part.len,
+        commit_offset: head.part.offset,
+        commit_len: head.part.len as u32,
+        commit_sha1: head.part.sha1,
+    }
+}
+
+/// Takes the writers' lock.
+async fn lock(io: &Io, dir: &Place) -> Result<FileId, Error> {
+    let place = dir.join(LOCK);
+    let file = io.open(&place, How::Lock).await.map_err(|fault| Error::world("open lock file", place.shown(), fault))?;
+    match io.lock(file, LockMode::Exclusive).await {
+        Ok(()) => Ok(file),
+        Err(fault) => {
+            let holder = io.holder(file, LockMode::Exclusive).await.unwrap_or(None);
+            let _ = io.close(file).await;
+            Err(match fault {
+                Fault::Busy => Error::Busy { object: dir.join(ARCHIVE).shown(), holder },
+                fault => Error::world("lock", place.shown(), fault),
+            })
+        }
+    }
+}
+
+/// Creates an archive with nothing but commit 0.
+async fn create(io: &Io, dir: &Place, settings: &Settings, id: [u8; 16]) -> Result<(), Error> {
+    let (new, place) = (dir.join(NEW), dir.join(ARCHIVE));
+    let world = |doing| move |fault| Error::world(doing, String::from("archive.tar.gz.new"), fault);
+    match io.unlink(&new).await {
+        Ok(()) | Err(Fault::NotFound) => {}
+        Err(fault) => return Err(Error::world("remove", new.shown(), fault)),
+    }
+    let bytes = first_bytes(io, settings, id).await?;
+    let file = io.open(&new, How::Create).await.map_err(world("create"))?;
+    let written = async {
+        io.write_at(file, 0, bytes).await.map_err(world("write"))?;
+        io.sync(file).await.map_err(world("sync"))
+    };
+    let written = written.await;
+    let _ = io.close(file).await;
+    written?;
+    io.rename(&new, &place).await.map_err(world("rename"))?;
+    io.sync_dir(dir).await.map_err(|fault| Error::world("sync", dir.shown(), fault))
+}
+
+/// Head, commit 0 and footer.
+async fn first_bytes(io: &Io, settings: &Settings, id: [u8; 16]) -> Result<Vec<u8>, Error> {
+    let now = io.now();
+    let mut out = sealed_entry(io, settings, Kind::Head, b"meta/about", now, ABOUT.as_bytes()).await?;
+    let commit = Commit {
+        archive: id,
+        number: 0,
+        kind: CommitKind::Checkpoint,
+        time: now,
+        previous: None,
+        table: None,
+        messages: None,
+        source: String::new(),
+        cyrus: String::new(),
+        alarm: None,
+        total_messages: 0,
+        total_raw: 0,
+        total_dead: 0,
+        added_messages: 0,
+        added_raw: 0,
+        writer: settings.software.clone(),
+    };
+    let text = commit.emit();
+    let member = sealed_entry(io, settings, Kind::Commit, b"meta/commit", now, &text).await?;
+    let part = Part { offset: out.len() as u64, len: member.len() as u64, sha1: Guid::of(&text) };
+    out.extend_from_slice(&member);
+    out.extend_from_slice(&footer_of(&CommitAt { commit, part }).emit());
+    Ok(out)
+}
+
+async fn sealed_entry(
+    io: &Io,
+    settings: &Settings,
+    kind: Kind,
+    name: &[u8],
+    time: Time,
+    content: &[u8],
+) -> Result<Vec<u8>, Error> {
+    let mut raw = Vec::new();
+    entry::emit_file(&mut raw, name, content.len() as u64, time, Some(Guid::of(content)));
+    raw.extend_from_slice(content);
+    raw.resize(raw.len() + entry::padding(content.len() as u64), 0);
+    let op = Op::Seal { kind, flags: 0, raw, level: settings.level, check: settings.check, buffer: Vec::new() };
+    match io.start(op).await {
+        Ok(Reply::Sealed { member, .. }) => Ok(member),
+        Ok(_) => Err(Error::world("deflate", "archive.tar.gz.new", Fault::Driver)),
+        Err(fault) => Err(Error::world("deflate", "archive.tar.gz.new", fault)),
+    }
+}

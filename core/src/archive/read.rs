@@ -1,0 +1,470 @@
+//! Opening an archive, and finding things in it (FORMAT.md sections 4 and 6). Nothing here writes.
+//!
+//! Opening reads the footer and the commit that it names. Only when there is no footer (a run is under way, or was cut) is the file
+//! searched from its beginning. What must not come in: Cyrus.
+
+use super::entry::{self, EntryKind, Parsed};
+use super::member::{self, FOOTER_LEN, Footer, HEADER_LEN, Kind, MEMBER_MAX, MemberInfo, RAW_MAX, TO_BE_CONTINUED};
+use super::record::{Commit, LIST_MAX, Location, MessageAt, MessageList, Part, TABLE_MAX, Table};
+use crate::error::{Damage, Error, Fault};
+use crate::guid::Guid;
+use crate::io::{FileId, How, Io, Place};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// The archive's name in its directory.
+pub const ARCHIVE: &[u8] = b"archive.tar.gz";
+/// Bytes that are searched at once for the next member behind damage.
+const SEARCH: usize = 1 << 20;
+
+/// A commit and where it stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CommitAt {
+    /// The record.
+    pub commit: Commit,
+    /// Its member, and the SHA-1 of the record: the head of the chain up to here.
+    pub part: Part,
+}
+
+/// How the file ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// With a footer.
+    Footer,
+    /// As a run leaves it that is under way or was killed.
+    Interrupted,
+    /// In some other way.
+    Damaged,
+}
+
+impl End {
+    /// The word in the name of a file that is set aside.
+    pub fn word(self) -> &'static str {
+        match self {
+            End::Footer | End::Interrupted => "interrupted",
+            End::Damaged => "damaged",
+        }
+    }
+}
+
+/// An open archive.
+pub struct Reader {
+    pub(super) io: Io,
+    pub(super) dir: Place,
+    pub(super) file: FileId,
+    /// Length of the file when it was opened.
+    pub(super) len: u64,
+    pub(super) head: CommitAt,
+    /// Where the head's member ends.
+    pub(super) end: u64,
+    pub(super) state: End,
+}
+
+/// The SHA-1s of all messages of an archive: 20 bytes for each.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Catalogue(Vec<Guid>);
+
+impl Catalogue {
+    /// True if the archive has this message.
+    pub fn contains(&self, guid: &Guid) -> bool {
+        self.0.binary_search(guid).is_ok()
+    }
+
+    /// How many messages it has.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True if it has none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Reader {
+    /// Opens the archive in the directory `dir` of the store. [`Fault::NotFound`] if there is none.
+    pub async fn open(io: &Io, dir: &Place) -> Result<Reader, Error> {
+        let place = dir.join(ARCHIVE);
+        let world = |doing| move |fault| Error::world(doing, String::new(), fault);
+        let name = |error| match error {
+            Error::World { doing, fault, .. } => Error::world(doing, place.shown(), fault),
+            other => other,
+        };
+        let file = io.open(&place, How::Read).await.map_err(world("open")).map_err(name)?;
+        let opened = async {
+            let len = io.fstat(file).await.map_err(world("stat"))?.size;
+            match read_footer(io, file, len).await? {
+                Some((head, end)) => Ok((len, head, end, End::Footer)),
+                None => search(io, file, len).await.map(|(head, end, state)| (len, head, end, state)),
+            }
+        };
+        match opened.await {
+            Ok((len, head, end, state)) => Ok(Reader { io: io.clone(), dir: dir.clone(), file, len, head, end, state }),
+            Err(error) => {
+                let _ = io.close(file).await;
+                Err(name(error))
+            }
+        }
+    }
+
+    /// Closes the file.
+    pub async fn close(self) {
+        // Nothing was written through it.
+        let _ = self.io.close(self.file).await;
+    }
+
+    /// The newest commit.
+    pub fn head(&self) -> &CommitAt {
+        &self.head
+    }
+
+    /// Length of the file in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// False: an archive has at least one commit.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// How the file ended when it was opened.
+    pub fn end(&self) -> End {
+        self.state
+    }
+
+    /// The commit before. Damage if what stands there does not have the SHA-1 that the newer one gives: the chain is broken.
+    pub async fn previous(&self, of: &CommitAt) -> Result<Option<CommitAt>, Error> {
+        match of.commit.previous {
+            Some(part) => self.commit_at(part).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The commit whose member is `part`.
+    pub async fn commit_at(&self, part: Part) -> Result<CommitAt, Error> {
+        let found = read_commit(&self.io, self.file, part.offset, part.len).await?;
+        if found.part.sha1 != part.sha1 {
+            return Err(Damage::new("archive", part.offset, "hash chain", found.part.sha1, part.sha1).into());
+        }
+        Ok(found)
+    }
+
+    /// The state of the user at a commit; that of the snapshot before it if it is a checkpoint, empty before the first.
+    pub async fn table(&self, at: &CommitAt) -> Result<Table, Error> {
+        match at.commit.table {
+            Some(part) => Ok(Table::parse(&self.part(part, TABLE_MAX).await?)?),
+            None => Ok(Table::default()),
+        }
+    }
+
+    /// The messages that came with a commit.
+    pub async fn messages(&self, at: &CommitAt) -> Result<MessageList, Error> {
+        match at.commit.messages {
+            Some((part, _)) => Ok(MessageList::parse(self.part(part, LIST_MAX).await?)?),
+            None => Ok(MessageList::default()),
+        }
+    }
+
+    /// Finds a message, newest commit first.
+    pub async fn locate(&self, guid: &Guid) -> Result<Option<MessageAt>, Error> {
+        let mut at = Some(self.head.clone());
+        while let Some(commit) = at {
+            if commit.commit.messages.is_some()
+                && let Some(found) = self.messages(&commit).await?.find(guid)
+            {
+                return Ok(Some(found));
+            }
+            at = self.previous(&commit).await?;
+        }
+        Ok(None)
+    }
+
+    /// The SHA-1s of all messages.
+    pub async fn catalogue(&self) -> Result<Catalogue, Error> {
+        let mut guids = Vec::new();
+        let mut at = Some(self.head.clone());
+        while let Some(commit) = at {
+            guids.extend(self.messages(&commit).await?.iter().map(|m| m.guid));
+            at = self.previous(&commit).await?;
+        }
+        // Each list is sorted, and the stable sort merges sorted runs.
+        guids.sort();
+        guids.dedup();
+        Ok(Catalogue(guids))
+    }
+
+    /// The content of the entry at `at`, which is a file of at most `max` bytes. Its SHA-1 is compared with the one in its header.
+    pub async fn read_entry(&self, at: Location, max: u64) -> Result<Vec<u8>, Error> {
+        let mut out = Vec::new();
+        self.copy_entry(at, &mut |piece| {
+            let fits = (out.len() + piece.len()) as u64 <= max;
+            if fits {
+                out.extend_from_slice(piece);
+            }
+            fits
+        })
+        .await?;
+        Ok(out)
+    }
+
+    /// Gives the content of the entry at `at` to `sink`, piece by piece; a sink that answers false ends it with [`Error::Limit`].
+    /// The SHA-1 is compared with the one in the header afterwards.
+    pub async fn copy_entry(&self, at: Location, sink: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
+        let (info, raw) = self.member(at.member).await?;
+        let bytes = raw.get(at.inside as usize..).unwrap_or_default();
+        let bad = |what: &str| Error::from(Damage::new("archive", at.member, "entry", what, format!("an entry at {at}")));
+        let Parsed::Entry(entry, start) = entry::parse(bytes)? else { return Err(bad("no header")) };
+        let EntryKind::File(sha1) = entry.kind else { return Err(bad("a link")) };
+        let mut hash = crate::guid::Sha1::new();
+        let mut left = entry.size;
+        let mut next = at.member + u64::from(info.len);
+        let mut more = info.flags & TO_BE_CONTINUED != 0;
+        let mut piece = bytes[start..].to_vec();
+        loop {
+            let take = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
+            hash.update(&piece[..take]);
+            left -= take as u64;
+            if !sink(&piece[..take]) {
+                return Err(Error::Limit {
+                    object: format!("entry at {at}: bytes"),
+                    limit: entry.size - left,
+                    found: entry.size,
+                });
+            }
+            if left == 0 {
+                break;
+            }
+            if !more {
+                return Err(bad("the end of its member"));
+            }
+            let (info, raw) = self.member(next).await?;
+            next += u64::from(info.len);
+            more = info.flags & TO_BE_CONTINUED != 0;
+            piece = raw;
+        }
+        let found = hash.finish();
+        match sha1 {
+            Some(expected) if expected != found => {
+                Err(Damage::new("archive", at.member, "SHA-1 of an entry", found, expected).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The member at `offset` and its content.
+    async fn member(&self, offset: u64) -> Result<(MemberInfo, Vec<u8>), Error> {
+        let head = read_at(&self.io, self.file, offset, FOOTER_LEN).await?;
+        let info = member::parse_header(&head).map_err(|d| shift(d, offset))?;
+        read_member(&self.io, self.file, offset, u64::from(info.len)).await
+    }
+
+    /// The content of the one entry that fills the members of `part`.
+    async fn part(&self, part: Part, max: u64) -> Result<Vec<u8>, Error> {
+        let mut all = Vec::new();
+        let (mut at, end) = (part.offset, part.offset.saturating_add(part.len));
+        while at < end {
+            let (info, raw) = self.member(at).await?;
+            at += u64::from(info.len);
+            if all.len() as u64 + raw.len() as u64 > max + RAW_MAX as u64 {
+                return Err(Error::Limit {
+                    object: String::from("archive: bytes of a table"),
+                    limit: max,
+                    found: all.len() as u64,
+                });
+            }
+            if all.is_empty() { all = raw } else { all.extend_from_slice(&raw) }
+        }
+        let content = entry_content(all, part.offset)?;
+        let found = Guid::of(&content);
+        if found != part.sha1 {
+            return Err(Damage::new("archive", part.offset, "SHA-1 of a table", found, part.sha1).into());
+        }
+        Ok(content)
+    }
+}
+
+fn shift(mut damage: Damage, offset: u64) -> Error {
+    damage.offset += offset;
+    damage.into()
+}
+
+/// Takes the header off the one entry that `raw` holds.
+fn entry_content(mut raw: Vec<u8>, offset: u64) -> Result<Vec<u8>, Error> {
+    let parsed = entry::parse(&raw).map_err(|d| shift(d, offset))?;
+    let Parsed::Entry(entry, start) = parsed else {
+        return Err(Damage::new("archive", offset, "entry", "no header", "a tar header").into());
+    };
+    let size = usize::try_from(entry.size).unwrap_or(usize::MAX);
+    if raw.len() - start < size {
+        let found = raw.len() - start;
+        return Err(Damage::new("archive", offset, "entry", format!("{found} bytes"), format!("{size} bytes")).into());
+    }
+    raw.truncate(start + size);
+    raw.drain(..start);
+    Ok(raw)
+}
+
+pub(super) async fn read_at(io: &Io, file: FileId, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
+    io.read_at(file, offset, len, Vec::new()).await.map_err(|fault| Error::world("read", String::new(), fault))
+}
+
+/// Reads and inflates the member of known length at `offset`.
+async fn read_member(io: &Io, file: FileId, offset: u64, len: u64) -> Result<(MemberInfo, Vec<u8>), Error> {
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    if len > MEMBER_MAX {
+        return Err(Error::Limit {
+            object: String::from("archive: bytes of a member"),
+            limit: MEMBER_MAX as u64,
+            found: len as u64,
+        });
+    }
+    let member = read_at(io, file, offset, len).await?;
+    match io.unseal(member, Vec::new()).await {
+        Ok((info, raw, _)) => Ok((info, raw)),
+        Err(Fault::Corrupt) => {
+            Err(Damage::new("archive", offset, "member", "damaged bytes", format!("{len} good ones")).into())
+        }
+        Err(fault) => Err(Error::world("inflate", String::new(), fault)),
+    }
+}
+
+/// Reads the commit whose member is at `offset`.
+pub(super) async fn read_commit(io: &Io, file: FileId, offset: u64, len: u64) -> Result<CommitAt, Error> {
+    let (info, raw) = read_member(io, file, offset, len).await?;
+    if info.kind != Kind::Commit {
+        let found = char::from(info.kind.letter());
+        return Err(Damage::new("archive", offset, "member kind", format!("`{found}`"), "`C`").into());
+    }
+    let text = entry_content(raw, offset)?;
+    let commit = Commit::parse(&text).map_err(|d| shift(d, offset))?;
+    Ok(CommitAt { commit, part: Part { offset, len, sha1: Guid::of(&text) } })
+}
+
+/// The head by the footer; `None` if there is no good one.
+async fn read_footer(io: &Io, file: FileId, len: u64) -> Result<Option<(CommitAt, u64)>, Error> {
+    let Some(offset) = len.checked_sub(FOOTER_LEN as u64) else { return Ok(None) };
+    let bytes = read_at(io, file, offset, FOOTER_LEN).await?;
+    let Ok(footer) = Footer::parse(&bytes) else { return Ok(None) };
+    let commit_len = u64::from(footer.commit_len);
+    if footer.offset != offset || footer.commit_offset.checked_add(commit_len) != Some(offset) {
+        return Ok(None);
+    }
+    match read_commit(io, file, footer.commit_offset, commit_len).await {
+        Ok(head) if head.part.sha1 == footer.commit_sha1 => Ok(Some((head, offset))),
+        // A commit that is damaged although it was synced: let the search find the one before.
+        Ok(_) | Err(Error::Damage(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the search remembers of the way.
+#[derive(Default)]
+struct Trail {
+    commits: Vec<CommitAt>,
+    /// Members since the last commit, and whether damage lies between them.
+    since: Vec<(u64, u64)>,
+    gap: bool,
+    /// For each commit but the last: nothing. For the last: its members, and whether there was a gap.
+    last: (Vec<(u64, u64)>, bool),
+}
+
+impl Trail {
+    fn commit(&mut self, found: CommitAt) {
+        let fits = match self.commits.last() {
+            None => true,
+            Some(last) => {
+                last.commit.archive == found.commit.archive
+                    && found.commit.number > last.commit.number
+                    && found.commit.previous.is_some_and(|p| p.offset < found.part.offset)
+            }
+        };
+        if fits {
+            self.commits.push(found);
+            self.last = (core::mem::take(&mut self.since), core::mem::take(&mut self.gap));
+        } else {
+            self.gap = true;
+        }
+    }
+}
+
+/// Finds the head in a file without a good footer: hops over all members, and over damage.
+async fn search(io: &Io, file: FileId, len: u64) -> Result<(CommitAt, u64, End), Error> {
+    let mut trail = Trail::default();
+    let mut at = 0;
+    while at + HEADER_LEN as u64 <= len {
+        let head = read_at(io, file, at, FOOTER_LEN).await?;
+        let info = member::parse_header(&head).ok().filter(|info| at + u64::from(info.len) <= len);
+        let Some(info) = info else {
+            trail.gap = true;
+            match next_header(io, file, at + 1, len).await? {
+                Some(next) => at = next,
+                None => break,
+            }
+            continue;
+        };
+        let member_len = u64::from(info.len);
+        if info.kind == Kind::Commit {
+            match read_commit(io, file, at, member_len).await {
+                Ok(found) => trail.commit(found),
+                Err(Error::Damage(_)) => trail.gap = true,
+                Err(error) => return Err(error),
+            }
+        } else if info.kind != Kind::Footer {
+            trail.since.push((at, member_len));
+        }
+        at += member_len;
+    }
+    let (members, gap) = core::mem::take(&mut trail.last);
+    let good = !gap && all_whole(io, file, &members).await?;
+    if !good && trail.commits.len() > 1 {
+        trail.commits.pop();
+    }
+    let Some(head) = trail.commits.pop() else {
+        return Err(Damage::new("archive", 0, "commits", "none", "at least one; `cylinder repair` reads what is there").into());
+    };
+    let end = head.part.offset + head.part.len;
+    let state = judge_tail(io, file, end, len).await?;
+    Ok((head, end, state))
+}
+
+/// The offset of the next member at or behind `from`.
+async fn next_header(io: &Io, file: FileId, mut from: u64, len: u64) -> Result<Option<u64>, Error> {
+    while from + HEADER_LEN as u64 <= len {
+        let bytes = read_at(io, file, from, SEARCH).await?;
+        if let Some(found) = member::find_header(&bytes, 0) {
+            return Ok(Some(from + found as u64));
+        }
+        // A header may lie across the border.
+        from += (bytes.len().saturating_sub(FOOTER_LEN)).max(1) as u64;
+    }
+    Ok(None)
+}
+
+async fn all_whole(io: &Io, file: FileId, members: &[(u64, u64)]) -> Result<bool, Error> {
+    for &(offset, len) in members {
+        if !member::is_whole(&read_at(io, file, offset, len as usize).await?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Tells whether what lies behind the head is what a killed run leaves: whole members without a commit, then at most one torn one.
+async fn judge_tail(io: &Io, file: FileId, end: u64, len: u64) -> Result<End, Error> {
+    let mut at = end;
+    while at + HEADER_LEN as u64 <= len {
+        let head = read_at(io, file, at, FOOTER_LEN).await?;
+        let Ok(info) = member::parse_header(&head) else { break };
+        let member_len = u64::from(info.len);
+        if info.kind == Kind::Commit {
+            return Ok(End::Damaged);
+        }
+        if at + member_len > len || !member::is_whole(&read_at(io, file, at, member_len as usize).await?) {
+            break;
+        }
+        at += member_len;
+    }
+    Ok(if next_header(io, file, at + 1, len).await?.is_some() { End::Damaged } else { End::Interrupted })
+}
