@@ -114,6 +114,11 @@ impl Reader {
         let _ = self.io.close(self.file).await;
     }
 
+    /// The file.
+    pub fn place(&self) -> Place {
+        self.dir.join(ARCHIVE)
+    }
+
     /// The newest commit.
     pub fn head(&self) -> &CommitAt {
         &self.head
@@ -430,7 +435,7 @@ async fn search(io: &Io, file: FileId, len: u64) -> Result<(CommitAt, u64, End),
 }
 
 /// The offset of the next member at or behind `from`.
-async fn next_header(io: &Io, file: FileId, mut from: u64, len: u64) -> Result<Option<u64>, Error> {
+pub(super) async fn next_header(io: &Io, file: FileId, mut from: u64, len: u64) -> Result<Option<u64>, Error> {
     while from + HEADER_LEN as u64 <= len {
         let bytes = read_at(io, file, from, SEARCH).await?;
         if let Some(found) = member::find_header(&bytes, 0) {

@@ -14,6 +14,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 /// The largest configuration file that is read, in bytes. Real ones have some ten thousand; this keeps a mistyped path
 /// harmless.
@@ -64,6 +65,26 @@ impl VersionLine {
             (3, 11..=12) => V3_12,
             (3.., _) => Head,
             _ => return None,
+        })
+    }
+}
+
+/// Such as `3.6`; the development line is `3.13`.
+impl fmt::Display for VersionLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use VersionLine::*;
+        f.write_str(match self {
+            V2_3 => "2.3",
+            V2_4 => "2.4",
+            V2_5 => "2.5",
+            V3_0 => "3.0",
+            V3_2 => "3.2",
+            V3_4 => "3.4",
+            V3_6 => "3.6",
+            V3_8 => "3.8",
+            V3_10 => "3.10",
+            V3_12 => "3.12",
+            Head => "3.13",
         })
     }
 }
@@ -379,6 +400,11 @@ impl Conf {
     /// Any option as it stands, under the service's own name first.
     pub fn option(&self, key: &str) -> Option<&[u8]> {
         self.options.get(key)
+    }
+
+    /// The same files as another release line reads them: its defaults hold, and its options.
+    pub fn with_version(&self, version: VersionLine) -> Result<Conf, Error> {
+        Conf::build(self.options.clone(), version)
     }
 
     fn build(options: Options, version: VersionLine) -> Result<Conf, Error> {

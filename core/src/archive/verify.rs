@@ -1,0 +1,324 @@
+//! Reading a whole archive to see whether it is good: every member, every SHA-1, every commit and what it points to.
+//!
+//! The members up to the head's end are read in order, inflated by the driver (several at a time), and their entries hashed; each
+//! commit is compared with what was seen. What is found wrong is collected as [`Finding`]s; the reading goes on behind it. Memory:
+//! some members, the messages of one commit, and 40 bytes for each metadata entry. Nothing here writes. What must not come in: Cyrus.
+
+use super::entries::{Finding, Sink, read_all};
+use super::entry::{Entry, EntryKind};
+use super::member::{Kind, RAW_MAX};
+use super::read::{End, Reader};
+use super::record::{COMMIT_MAX, Commit, CommitKind, LIST_MAX, Location, MessageAt, MessageList, Part, Slot, TABLE_MAX, Table};
+use crate::error::Error;
+use crate::escape::shown;
+use crate::guid::{Guid, Sha1};
+use crate::io::Io;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+/// Findings that are kept; more are only counted.
+pub const FINDINGS_MAX: usize = 10_000;
+
+/// What reading an archive came to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Verdict {
+    /// Length of the file in bytes.
+    pub file_bytes: u64,
+    /// Bytes of content.
+    pub raw_bytes: u64,
+    /// Members read.
+    pub members: u64,
+    /// Entries read.
+    pub entries: u64,
+    /// Messages among them.
+    pub messages: u64,
+    /// Commits.
+    pub commits: u64,
+    /// Snapshots among them.
+    pub snapshots: u64,
+    /// What is wrong, at most [`FINDINGS_MAX`] of it.
+    pub findings: Vec<Finding>,
+    /// How much is wrong.
+    pub findings_count: u64,
+    /// Messages that the archive lists and does not have whole.
+    pub lost: Vec<Guid>,
+    /// The file ends as a killed run leaves it: the next backup goes on from the last commit. No damage.
+    pub interrupted: bool,
+}
+
+impl Verdict {
+    /// True if nothing is wrong.
+    pub fn is_good(&self) -> bool {
+        self.findings_count == 0
+    }
+
+    fn find(&mut self, bytes: (u64, u64), object: impl Into<String>, what: impl Into<String>) {
+        self.findings_count += 1;
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(Finding { bytes, object: object.into(), what: what.into() });
+        }
+    }
+}
+
+/// Reads the archive of `reader`. `ahead` members may be under way to being inflated.
+///
+/// An error is one of the operating system; whatever is wrong with the archive itself is in the verdict.
+pub async fn verify(io: &Io, reader: &Reader, ahead: usize) -> Result<Verdict, Error> {
+    let mut walk = Walk::new(reader);
+    read_all(io, reader, reader.end, ahead, &mut walk).await?;
+    Ok(walk.finish(reader))
+}
+
+/// An entry under way.
+struct Current {
+    entry: Entry,
+    kind: Kind,
+    at: Location,
+    hash: Sha1,
+    /// Content of a list, a table or a commit.
+    text: Option<Vec<u8>>,
+}
+
+/// What was seen since the last commit.
+#[derive(Default)]
+struct Since {
+    messages: Vec<MessageAt>,
+    list: Option<(Part, Option<MessageList>)>,
+    table: Option<(Part, Option<Table>)>,
+    /// Something was damaged, so what is missing in the list is no news.
+    damaged: bool,
+}
+
+struct Walk {
+    verdict: Verdict,
+    current: Option<Current>,
+    since: Since,
+    /// SHA-1 of content or link target of each metadata entry.
+    meta: BTreeMap<Location, Guid>,
+    previous: Option<(Part, Commit)>,
+    table: Option<Part>,
+    /// Damage since the last good commit: the chain cannot be followed over it.
+    broken: bool,
+    archive: [u8; 16],
+}
+
+impl Sink for Walk {
+    fn member(&mut self, raw_len: u64) {
+        self.verdict.members += 1;
+        self.verdict.raw_bytes += raw_len;
+    }
+
+    fn begin(&mut self, entry: Entry, kind: Kind, at: Location) {
+        let text = matches!(kind, Kind::List | Kind::Table | Kind::Commit).then(Vec::new);
+        self.current = Some(Current { entry, kind, at, hash: Sha1::new(), text });
+    }
+
+    fn content(&mut self, bytes: &[u8]) {
+        let Some(current) = &mut self.current else { return };
+        current.hash.update(bytes);
+        let limit = text_max(current.kind);
+        if let Some(text) = current.text.as_mut().filter(|text| text.len() as u64 + bytes.len() as u64 <= limit) {
+            text.extend_from_slice(bytes);
+        }
+    }
+
+    fn end(&mut self, end: u64) {
+        if let Some(current) = self.current.take() {
+            self.verdict.entries += 1;
+            self.entry(current, end);
+        }
+    }
+
+    fn damage(&mut self, finding: Finding) {
+        self.current = None;
+        self.since.damaged = true;
+        self.broken = true;
+        self.verdict.find(finding.bytes, finding.object, finding.what);
+    }
+}
+
+impl Walk {
+    fn new(reader: &Reader) -> Walk {
+        Walk {
+            verdict: Verdict { file_bytes: reader.len, ..Verdict::default() },
+            current: None,
+            since: Since::default(),
+            meta: BTreeMap::new(),
+            previous: None,
+            table: None,
+            broken: false,
+            archive: reader.head.commit.archive,
+        }
+    }
+
+    fn entry(&mut self, current: Current, end: u64) {
+        let found = current.hash.finish();
+        let (entry, at) = (&current.entry, current.at);
+        let bytes = (at.member, end);
+        let expected = match &entry.kind {
+            EntryKind::Link(target) => return self.remember(at, Guid::of(target)),
+            EntryKind::Other(c) => {
+                let what = format!("is of a kind that no archive has (0x{c:02x})");
+                return self.verdict.find(bytes, shown(&entry.name), what);
+            }
+            EntryKind::File(expected) => *expected,
+        };
+        if let Some(expected) = expected.filter(|expected| *expected != found) {
+            self.since.damaged = true;
+            return self.verdict.find(bytes, shown(&entry.name), format!("its SHA-1 is {found}, expected {expected}"));
+        }
+        let part = Part { offset: at.member, len: end - at.member, sha1: found };
+        match current.kind {
+            Kind::Data => self.message(entry, at, found, end),
+            Kind::Meta => self.remember(at, found),
+            Kind::List => self.list(part, current.text.unwrap_or_default()),
+            Kind::Table => self.table(part, &current.text.unwrap_or_default()),
+            Kind::Commit => self.commit(part, &current.text.unwrap_or_default()),
+            Kind::Head | Kind::Footer => {}
+        }
+    }
+
+    fn remember(&mut self, at: Location, sha1: Guid) {
+        self.meta.insert(at, sha1);
+    }
+
+    fn message(&mut self, entry: &Entry, at: Location, guid: Guid, end: u64) {
+        self.verdict.messages += 1;
+        if entry.name != format!("files/{guid}").as_bytes() {
+            self.verdict.find((at.member, end), shown(&entry.name), format!("is not named by its SHA-1, {guid}"));
+        }
+        self.since.messages.push(MessageAt { guid, at, size: entry.size });
+    }
+
+    fn list(&mut self, part: Part, text: Vec<u8>) {
+        let list = MessageList::parse(text);
+        if let Err(damage) = &list {
+            self.verdict.find((part.offset, part.offset + part.len), "meta/messages", damage.to_string());
+        }
+        self.since.list = Some((part, list.ok()));
+    }
+
+    fn table(&mut self, part: Part, text: &[u8]) {
+        let table = Table::parse(text);
+        if let Err(damage) = &table {
+            self.verdict.find((part.offset, part.offset + part.len), "meta/folders", damage.to_string());
+        }
+        self.since.table = Some((part, table.ok()));
+    }
+
+    fn commit(&mut self, part: Part, text: &[u8]) {
+        let bytes = (part.offset, part.offset + part.len);
+        let since = core::mem::take(&mut self.since);
+        let commit = match Commit::parse(text) {
+            Ok(commit) => commit,
+            Err(damage) => {
+                self.verdict.find(bytes, "meta/commit", damage.to_string());
+                self.broken = true;
+                return;
+            }
+        };
+        self.verdict.commits += 1;
+        self.verdict.snapshots += u64::from(commit.kind == CommitKind::Snapshot);
+        let object = format!("commit {}", commit.number);
+        let mut wrong = |what: String| self.verdict.find(bytes, &object[..], what);
+        if commit.archive != self.archive {
+            wrong(String::from("belongs to another archive"));
+        }
+        let expected = self.previous.as_ref().map(|(part, _)| *part);
+        if commit.previous != expected && !core::mem::take(&mut self.broken) {
+            wrong(String::from("the hash chain is broken: it does not continue the commit before it"));
+        }
+        self.broken = false;
+        self.check_list(&commit, bytes, &object, &since);
+        self.check_table(&commit, bytes, &object, since.table);
+        self.previous = Some((part, commit));
+    }
+
+    /// The list must be the one that the commit names, and name just what was seen.
+    fn check_list(&mut self, commit: &Commit, bytes: (u64, u64), object: &str, since: &Since) {
+        let mut seen = since.messages.clone();
+        seen.sort();
+        let listed = match (&commit.messages, &since.list) {
+            (None, None) if seen.is_empty() || since.damaged => return,
+            (None, _) => return self.verdict.find(bytes, object, "messages stand before it that it does not list"),
+            (Some((part, _)), Some((found, list))) if part == found => list,
+            (Some(_), _) => return self.verdict.find(bytes, object, "the list of messages that it names is not there"),
+        };
+        let Some(list) = listed else { return };
+        let whole: Vec<MessageAt> = list.iter().filter(|m| seen.binary_search(m).is_ok()).collect();
+        for lost in list.iter().filter(|m| seen.binary_search(m).is_err()) {
+            let at = (lost.at.member, lost.at.member + RAW_MAX as u64);
+            self.verdict.find((at.0, at.1.min(bytes.0)), format!("message {}", lost.guid), "is not there whole");
+            self.verdict.lost.push(lost.guid);
+        }
+        if whole.len() < seen.len() && !since.damaged {
+            let count = seen.len() - whole.len();
+            self.verdict.find(bytes, object, format!("{count} messages stand before it that it does not list"));
+        }
+    }
+
+    /// The table must be the one that the commit names, and point to entries of the SHA-1s that it gives.
+    fn check_table(&mut self, commit: &Commit, bytes: (u64, u64), object: &str, found: Option<(Part, Option<Table>)>) {
+        if commit.kind == CommitKind::Checkpoint {
+            if commit.table != self.table {
+                self.verdict.find(bytes, object, "names another folder table than that of the last snapshot");
+            }
+            return;
+        }
+        self.table = commit.table;
+        match found {
+            Some((part, table)) if commit.table == Some(part) => {
+                let mut table = table.unwrap_or_default();
+                for (name, at, sha1) in pointers(&mut table) {
+                    if at.location().and_then(|at| self.meta.get(&at)) != Some(&sha1) {
+                        let what = format!("{} ({sha1}) is not where its folder table says", shown(&name));
+                        self.verdict.find(bytes, object, what);
+                    }
+                }
+            }
+            _ => self.verdict.find(bytes, object, "the folder table that it names is not there"),
+        }
+    }
+
+    fn finish(mut self, reader: &Reader) -> Verdict {
+        if self.previous.as_ref().map(|(part, _)| *part) != Some(reader.head.part) {
+            self.verdict.find((reader.head.part.offset, reader.end), "archive", "its last commit is not at its end");
+        }
+        match reader.state {
+            End::Footer => {}
+            End::Interrupted => self.verdict.interrupted = true,
+            End::Damaged => {
+                let what =
+                    "damaged; the next backup keeps it in a file beside the archive and goes on from the last good commit";
+                self.verdict.find((reader.end, reader.len), "end of the archive", what);
+            }
+        }
+        self.verdict
+    }
+}
+
+/// The longest content that is kept of an entry in a member of this kind.
+fn text_max(kind: Kind) -> u64 {
+    match kind {
+        Kind::Commit => COMMIT_MAX as u64,
+        Kind::Table => TABLE_MAX,
+        _ => LIST_MAX,
+    }
+}
+
+/// Everything that a table points to: what, where, and its SHA-1 (a link's is that of its target).
+fn pointers(table: &mut Table) -> impl Iterator<Item = (Vec<u8>, Slot, Guid)> {
+    use super::record::StateContent;
+    let table = core::mem::take(table);
+    let files = table.folders.into_iter().flat_map(|row| {
+        let name = row.name;
+        row.files.into_iter().map(move |f| ([&name[..], b" ", f.name.as_bytes()].concat(), f.at, f.sha1))
+    });
+    let states = table.states.into_iter().map(|row| match row.content {
+        StateContent::File { sha1, at, .. } => (row.name, at, sha1),
+        StateContent::Link { target, at } => (row.name, at, Guid::of(&target)),
+    });
+    files.chain(states)
+}
