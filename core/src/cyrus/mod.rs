@@ -5,6 +5,8 @@
 pub mod annotations;
 pub mod conf;
 pub mod dlist;
+pub mod header;
+pub mod index;
 pub mod mailboxes;
 pub mod names;
 pub mod paths;
