@@ -11,4 +11,6 @@ pub mod mailboxes;
 pub mod names;
 pub mod paths;
 pub mod quota;
+pub mod seen;
+pub mod subs;
 pub mod utf7;
