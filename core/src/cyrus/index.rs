@@ -565,6 +565,7 @@ pub struct Index<'a> {
     layout: &'static RecordLayout,
     /// The records that are present, and nothing else.
     bytes: &'a [u8],
+    present: u32,
     expunge: bool,
 }
 
@@ -579,7 +580,8 @@ impl<'a> Index<'a> {
         let rest = bytes.get(header.start_offset as usize..).unwrap_or_default();
         let record_size = header.record_size as usize;
         let present = (rest.len() / record_size).min(header.num_records as usize);
-        Ok(Index { header, layout, bytes: &rest[..present * record_size], expunge: false })
+        let bytes = &rest[..present * record_size];
+        Ok(Index { header, layout, bytes, present: present as u32, expunge: false })
     }
 
     /// Takes a whole cyrus.expunge of 2.3.
@@ -600,7 +602,7 @@ impl<'a> Index<'a> {
 
     /// How many records are there: `num_records`, or fewer if the file is too short.
     pub fn present(&self) -> u32 {
-        (self.bytes.len() / self.header.record_size as usize) as u32
+        self.present
     }
 
     /// All records in the order of the file, with an error in the place of each damaged one. One more error at the end stands
@@ -1061,6 +1063,20 @@ mod tests {
                 assert_eq!(hex(&peek(&b).unwrap().emit().unwrap()), hex(&b), "version {version}");
             }
         }
+    }
+
+    /// No server at hand writes these two. Offsets as in `imap/mailbox.h` of 2.3 and `imap/index_file.c` of 3.13.
+    #[test]
+    fn versions_10_and_18_lie_where_the_sources_say() {
+        let guid = Guid::of(b"x");
+        let record = Record { uid: Uid(3), guid, modseq: Some(5), content_lines: 7, ..Record::default() };
+        let b = record.emit(10).unwrap();
+        assert_eq!((b.len(), be32(&b, 52), &b[60..80], &b[80..]), (88, 7, &guid.0[..], &5u64.to_be_bytes()[..]));
+        let header = Header { minor_version: 18, quota_deleted_used: 1, quota_expunged_used: 2, ..Header::default() };
+        let header = Header { changes_epoch: Some(time(3)), exists: 4, options: 5, highestmodseq: Some(6), ..header };
+        let b = header.emit().unwrap();
+        assert_eq!((be32(&b, 136), be32(&b, 144), be32(&b, 152), b.len()), (3, 1, 2, 160));
+        assert_eq!((be32(&b, 84), be32(&b, 60), be32(&b, 72)), (4, 5, 6));
     }
 
     fn synthetic(lcg: &mut Lcg, uid: u32) -> Record {

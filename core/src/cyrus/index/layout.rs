@@ -2,7 +2,7 @@
 //!
 //! What must not come in: what the fields mean.
 
-use crate::bytes::{be32, be64, put_be32, put_be64};
+use crate::bytes::{put_be32, put_be64};
 use crate::crc32::crc32;
 use crate::error::Damage;
 use crate::time::Time;
@@ -254,11 +254,11 @@ pub struct Reader<'a> {
 impl Reader<'_> {
     /// Four bytes; 0 if there is no such field.
     pub fn n32(self, at: u16) -> u32 {
-        if at == NONE { 0 } else { be32(self.b, at.into()) }
+        if at == NONE { 0 } else { u32::from_be_bytes(self.array(at)) }
     }
 
     pub fn n64_or_none(self, at: u16) -> Option<u64> {
-        (at != NONE).then(|| be64(self.b, at.into()))
+        (at != NONE).then(|| u64::from_be_bytes(self.array(at)))
     }
 
     pub fn n64(self, at: u16) -> u64 {
