@@ -5,8 +5,12 @@
 pub mod annotations;
 pub mod conf;
 pub mod dlist;
+pub mod header;
+pub mod index;
 pub mod mailboxes;
 pub mod names;
 pub mod paths;
 pub mod quota;
+pub mod seen;
+pub mod subs;
 pub mod utf7;
