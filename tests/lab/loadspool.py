@@ -224,7 +224,7 @@ class Imap:
         self.commands += 1
         return "a%d" % self.commands
 
-    def answer(self, tag, may_fail=False):
+    def answer(self, tag, command, may_fail=False):
         out = []
         while True:
             line = self.lines.readline().decode("utf-8", "replace").rstrip("\r\n")
@@ -233,13 +233,13 @@ class Imap:
             out.append(line)
             if line.startswith(tag + " "):
                 if not may_fail and not line.startswith(tag + " OK"):
-                    sys.exit("IMAP: " + line)
+                    sys.exit("IMAP: %s: %s" % (command, line))
                 return out
 
     def command(self, text, may_fail=False):
         tag = self.next_tag()
         self.send("%s %s\r\n" % (tag, text))
-        return self.answer(tag, may_fail)
+        return self.answer(tag, text, may_fail)
 
     def append(self, folder, batch):
         """batch: list of (bytes, flags, internal date)."""
@@ -249,7 +249,7 @@ class Imap:
             self.send(" (%s) \"%s\" {%d+}\r\n" % (" ".join(flags), imap_date(when), len(data)))
             self.send(data)
         self.send("\r\n")
-        self.answer(tag)
+        self.answer(tag, "APPEND " + folder)
 
     def namespace(self):
         """Prefix and hierarchy separator of the user's own folders; the server tells only once there is an INBOX."""
