@@ -46,7 +46,8 @@ pub struct Response {
 /// One element of a response.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Value {
-    /// An atom, a number, `NIL`, or the human part of a status response. Brackets belong to it: `BODY[HEADER.FIELDS (SUBJECT)]`.
+    /// An atom, a number, `NIL`, or the human part of a status response. Brackets belong to it, as in
+    /// `BODY[HEADER.FIELDS (SUBJECT)]`.
     Atom(Vec<u8>),
     /// A quoted string without its quoting, or a literal.
     Text(Vec<u8>),
