@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_fastest_and_the_portable_codec_read_each_other() {
-        let mut fastest = Fastest::default();
+        let mut fastest: Fastest = Default::default();
         for level in [0, 1, 6, 9, 12, 200] {
             for len in [0, 1, 1000, 70_000, 1 << 20] {
                 let raw = text(len);
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn the_fastest_codec_is_as_strict_as_the_portable_one() {
         let (raw, mut z, mut out) = (text(5000), Vec::new(), Vec::new());
-        let mut fastest = Fastest::default();
+        let mut fastest: Fastest = Default::default();
         fastest.deflate(6, &raw, &mut z);
         let full = z.len();
         z.extend_from_slice(b"tail");

@@ -31,7 +31,7 @@ pub struct Exec {
 impl Exec {
     /// Nothing is opened yet.
     pub fn new(roots: Roots, owner: Option<Owner>) -> Exec {
-        Exec { roots, owner, files: Table::default(), codec: Fastest::default(), tick: None }
+        Exec { roots, owner, files: Table::default(), codec: Default::default(), tick: None }
     }
 
     /// Closes all files.

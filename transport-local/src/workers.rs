@@ -115,7 +115,7 @@ impl Drop for Workers {
 }
 
 fn work(todo: &Mutex<Receiver<Job>>, done: &Sender<Ended>) {
-    let mut codec = Fastest::default();
+    let mut codec: Fastest = Default::default();
     loop {
         // The guard must not outlive this line, or only one thread would work.
         let job = todo.lock().unwrap_or_else(PoisonError::into_inner).recv();
