@@ -11,7 +11,7 @@ use crate::users::{AsOwner, Owner};
 use cylinder_core::error::Fault;
 use cylinder_core::escape::shown;
 use cylinder_core::io::LockMode;
-use rustix::fs::{AtFlags, Mode, OFlags, chmodat, chownat, fchmod, fchown, fstat, mkdirat, openat};
+use rustix::fs::{Mode, OFlags, fchmod, fchown, fstat, mkdirat, openat};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Gid, Uid};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -138,7 +138,7 @@ fn owner_of_dir(dir: BorrowedFd) -> Result<Owner, Fault> {
 /// owner's they are created as the owner; elsewhere, where Cyrus itself can create nothing, they are created and then given away.
 struct Maker {
     owner: Owner,
-    gives_away: bool,
+    is_superuser: bool,
 }
 
 impl Maker {
@@ -146,13 +146,13 @@ impl Maker {
     fn new(owner: Owner) -> Result<Maker, Fault> {
         let us = rustix::process::geteuid();
         if us.is_root() || us.as_raw() == owner.uid {
-            return Ok(Maker { owner, gives_away: us.is_root() });
+            return Ok(Maker { owner, is_superuser: us.is_root() });
         }
         Err(Fault::Denied)
     }
 
     fn as_owner_of(&self, dir: BorrowedFd) -> Result<Option<AsOwner>, Errno> {
-        if self.gives_away && self.owner.uid != 0 && fstat(dir)?.st_uid == self.owner.uid {
+        if self.is_superuser && self.owner.uid != 0 && fstat(dir)?.st_uid == self.owner.uid {
             return AsOwner::begin(self.owner).map(Some);
         }
         Ok(None)
@@ -160,44 +160,36 @@ impl Maker {
 
     fn dir(&self, dir: BorrowedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
         let as_owner = self.as_owner_of(dir)?;
-        let made = mkdirat(dir, name, DIR_MODE);
-        drop(as_owner);
-        match made {
+        match mkdirat(dir, name, DIR_MODE) {
             Ok(()) => {
-                if self.gives_away {
-                    chownat(dir, name, Some(self.uid()), Some(self.gid()), AtFlags::SYMLINK_NOFOLLOW)?;
-                }
-                // Whatever the umask is, Cyrus sets this mode.
-                chmodat(dir, name, DIR_MODE, AtFlags::empty())?;
+                // By descriptor: by name, the owner could put a link in its place and have us change something else.
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let made = openat(dir, name, flags, Mode::empty())?;
+                self.finish(made.as_fd(), DIR_MODE, as_owner.is_some())?;
+                Ok(made)
             }
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno),
+            Err(Errno::EXIST) => open_path(At { dir, path: name }, OFlags::NOFOLLOW),
+            Err(errno) => Err(errno),
         }
-        open_path(At { dir, path: name }, OFlags::NOFOLLOW)
     }
 
     fn file(&self, dir: BorrowedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
         let as_owner = self.as_owner_of(dir)?;
-        let made = retry_on_intr(|| openat(dir, name, FLAGS | OFlags::CREATE | OFlags::EXCL, FILE_MODE));
-        drop(as_owner);
-        match made {
-            Ok(file) => {
-                if self.gives_away {
-                    fchown(&file, Some(self.uid()), Some(self.gid()))?;
-                }
-                fchmod(&file, FILE_MODE)?;
-                Ok(file)
+        match retry_on_intr(|| openat(dir, name, FLAGS | OFlags::CREATE | OFlags::EXCL, FILE_MODE)) {
+            Ok(made) => {
+                self.finish(made.as_fd(), FILE_MODE, as_owner.is_some())?;
+                Ok(made)
             }
             Err(Errno::EXIST) => retry_on_intr(|| openat(dir, name, FLAGS, Mode::empty())),
             Err(errno) => Err(errno),
         }
     }
 
-    fn uid(&self) -> Uid {
-        Uid::from_raw(self.owner.uid)
-    }
-
-    fn gid(&self) -> Gid {
-        Gid::from_raw(self.owner.gid)
+    /// Gives away what was not made as the owner, and sets the mode that Cyrus sets, whatever the umask is.
+    fn finish(&self, made: BorrowedFd, mode: Mode, as_owner: bool) -> Result<(), Errno> {
+        if self.is_superuser && !as_owner {
+            fchown(made, Some(Uid::from_raw(self.owner.uid)), Some(Gid::from_raw(self.owner.gid)))?;
+        }
+        fchmod(made, mode)
     }
 }
