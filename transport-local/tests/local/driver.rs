@@ -112,6 +112,18 @@ fn operations_on_one_file_take_effect_in_order() {
 }
 
 #[test]
+fn what_was_asked_for_is_done_even_if_nobody_waits() {
+    let mut world = World::new();
+    world.run(|io| async move {
+        let file = io.open(&store("file"), How::Create).await.unwrap();
+        let first = io.start(Op::WriteAt { file, offset: 0, data: b"one ".to_vec() });
+        drop(io.start(Op::WriteAt { file, offset: 4, data: b"two".to_vec() }));
+        first.await.unwrap();
+    });
+    assert_eq!(std::fs::read(world.store_path("file")).unwrap(), b"one two");
+}
+
+#[test]
 fn a_task_sleeps_until_its_time_and_not_much_longer() {
     for threads in [0, 1] {
         let mut world = World::with(|config| Config { threads, ..config });
