@@ -1,0 +1,149 @@
+//! One match arm for each operation, a few system calls behind each.
+//!
+//! What must not come in: deciding anything. An operation is done as its documentation in the core says, or a fault is answered.
+
+use crate::clock;
+use crate::codec::Fastest;
+use crate::dirs;
+use crate::fault::fault;
+use crate::files::{self, OpenFile, Table};
+use crate::locks;
+use crate::roots::Roots;
+use crate::users::Owner;
+use crate::workers;
+use cylinder_core::error::Fault;
+use cylinder_core::io::{FileId, How, Op, Place, Reply, Root};
+use cylinder_core::time::Span;
+use rustix::fs::{AtFlags, fdatasync, ftruncate, readlinkat, renameat, unlinkat};
+use rustix::io::{Errno, retry_on_intr};
+use std::os::fd::AsFd;
+
+/// What operations are done with.
+pub struct Exec {
+    roots: Roots,
+    owner: Option<Owner>,
+    files: Table,
+    codec: Fastest,
+    /// The length of the stamping clock's step, once it was asked for.
+    tick: Option<Span>,
+}
+
+impl Exec {
+    /// Nothing is opened yet.
+    pub fn new(roots: Roots, owner: Option<Owner>) -> Exec {
+        Exec { roots, owner, files: Table::default(), codec: Default::default(), tick: None }
+    }
+
+    /// Closes all files.
+    pub fn close_all(&mut self) {
+        self.files.clear();
+    }
+
+    /// Does one operation, on the calling thread.
+    pub fn run(&mut self, op: Op) -> Result<Reply, Fault> {
+        match op {
+            Op::Stat(place) => files::stat_at(self.roots.at(&place)?).map(Reply::Stat),
+            Op::StatMany(places) => {
+                Ok(Reply::Stats(places.iter().map(|place| self.roots.at(place).and_then(files::stat_at)).collect()))
+            }
+            Op::List { dir, max } => dirs::list(self.roots.at(&dir)?, max).map(Reply::Names),
+            Op::ReadLink(place) => self.read_link(&place),
+            Op::Open { place, how } => self.open(&place, how).map(|file| Reply::File(self.files.insert(file))),
+            Op::Scratch => {
+                let fd = files::scratch(self.roots.store_path())?;
+                Ok(Reply::File(self.files.insert(OpenFile { fd, writable: true, root: Root::Store })))
+            }
+            Op::FStat(file) => files::stat_fd(self.files.get(file)?.fd.as_fd()).map(Reply::Stat),
+            Op::ReadAt { file, offset, len, mut buffer } => {
+                files::read(self.files.get(file)?.fd.as_fd(), offset, len, &mut buffer)?;
+                Ok(Reply::Bytes(buffer))
+            }
+            Op::ReadWhole { place, max, mut buffer } => {
+                let (fd, stat) = files::open_regular(self.roots.at(&place)?, &place)?;
+                files::read_whole(fd.as_fd(), &stat, max, &mut buffer)?;
+                Ok(Reply::Whole(buffer, stat))
+            }
+            Op::WriteAt { file, offset, mut data } => {
+                files::write(self.files.get_writable(file)?.fd.as_fd(), offset, &data)?;
+                data.clear();
+                Ok(Reply::Bytes(data))
+            }
+            Op::Truncate { file, len } => {
+                let file = self.files.get_writable(file)?;
+                done(retry_on_intr(|| ftruncate(&file.fd, len)))
+            }
+            Op::Sync(file) => self.sync(file),
+            Op::SyncDir(place) => dirs::sync(self.roots.in_store(&place)?).map(|()| Reply::Unit),
+            Op::MakeDir(place) => dirs::make(self.roots.in_store(&place)?).map(|()| Reply::Unit),
+            Op::Rename { from, to } => {
+                let (from, to) = (self.roots.in_store(&from)?, self.roots.in_store(&to)?);
+                done(renameat(from.dir, from.path, to.dir, to.path))
+            }
+            Op::Unlink(place) => {
+                let at = self.roots.in_store(&place)?;
+                done(unlinkat(at.dir, at.path, AtFlags::empty()))
+            }
+            Op::Close(file) => self.files.close(file).map(|()| Reply::Unit),
+            Op::Lock { file, mode } => locks::lock(self.files.get(file)?.fd.as_fd(), mode).map(|()| Reply::Unit),
+            Op::Unlock(file) => locks::unlock(self.files.get(file)?.fd.as_fd()).map(|()| Reply::Unit),
+            Op::Holder { file, mode } => locks::holder(self.files.get(file)?.fd.as_fd(), mode).map(Reply::Holder),
+            Op::Clock => Ok(Reply::Clock(clock::stamping(), self.tick())),
+            op @ (Op::Seal { .. } | Op::Unseal { .. }) => workers::run(&mut self.codec, op),
+        }
+    }
+
+    fn read_link(&self, place: &Place) -> Result<Reply, Fault> {
+        let at = self.roots.at(place)?;
+        match readlinkat(at.dir, at.path, Vec::new()) {
+            Ok(target) => Ok(Reply::Bytes(target.into_bytes())),
+            // readlink(2): the named file is not a symbolic link.
+            Err(Errno::INVAL) => Err(Fault::WrongKind),
+            Err(errno) => Err(fault(errno)),
+        }
+    }
+
+    fn open(&self, place: &Place, how: How) -> Result<OpenFile, Fault> {
+        let (fd, writable) = match how {
+            How::Read => (files::open_regular(self.roots.at(place)?, place)?.0, false),
+            How::Write => (files::open_to_write(self.roots.in_store(place)?, false)?, true),
+            How::Create => (files::open_to_write(self.roots.in_store(place)?, true)?, true),
+            How::Lock => (self.open_lock(place)?, false),
+        };
+        Ok(OpenFile { fd, writable, root: place.root })
+    }
+
+    fn open_lock(&self, place: &Place) -> Result<std::os::fd::OwnedFd, Fault> {
+        let at = self.roots.at(place)?;
+        let fd = match place.root {
+            Root::Host => locks::open_on_host(at, self.owner)?,
+            Root::Store => match locks::open_in_store(at) {
+                Err(Errno::NOENT) => {
+                    dirs::make(self.roots.in_store(&place.parent())?)?;
+                    locks::open_in_store(at).map_err(fault)?
+                }
+                other => other.map_err(fault)?,
+            },
+        };
+        files::check_regular(fd.as_fd())?;
+        Ok(fd)
+    }
+
+    fn sync(&self, file: FileId) -> Result<Reply, Fault> {
+        let file = self.files.get(file)?;
+        if file.root == Root::Host {
+            return Err(Fault::Driver);
+        }
+        done(retry_on_intr(|| fdatasync(&file.fd)))
+    }
+
+    /// Without a store to measure in, the kernel's clock is what is known.
+    fn tick(&mut self) -> Span {
+        let measure =
+            |roots: &Roots| tempfile::tempfile_in(roots.store_path()).ok().and_then(|f| clock::measure(f.as_fd()).ok());
+        *self.tick.get_or_insert_with(|| measure(&self.roots).unwrap_or_else(clock::kernel_tick))
+    }
+}
+
+fn done(result: Result<(), Errno>) -> Result<Reply, Fault> {
+    result.map(|()| Reply::Unit).map_err(fault)
+}

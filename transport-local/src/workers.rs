@@ -1,0 +1,129 @@
+//! Threads that deflate and inflate. They know no files and no machine: an operation goes in, its result comes out.
+
+use crate::codec::Fastest;
+use cylinder_core::archive::member::{seal, unseal};
+use cylinder_core::codec::Codec;
+use cylinder_core::error::Fault;
+use cylinder_core::io::{Op, OpId, Reply};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// True for an operation that needs nothing but a processor.
+pub fn is_pure(op: &Op) -> bool {
+    matches!(op, Op::Seal { .. } | Op::Unseal { .. })
+}
+
+/// Does a pure operation. [`Fault::Driver`] for any other.
+pub fn run(codec: &mut dyn Codec, op: Op) -> Result<Reply, Fault> {
+    match op {
+        Op::Seal { kind, flags, mut raw, level, check, buffer: mut member } => {
+            seal(codec, kind, flags, &raw, level, check, &mut member)?;
+            raw.clear();
+            Ok(Reply::Sealed { member, raw })
+        }
+        Op::Unseal { mut member, buffer: mut raw } => {
+            let info = unseal(codec, &member, &mut raw)?;
+            member.clear();
+            Ok(Reply::Unsealed { info, raw, member })
+        }
+        _ => Err(Fault::Driver),
+    }
+}
+
+type Job = (OpId, Op);
+type Ended = (OpId, Result<Reply, Fault>);
+
+/// A bounded number of threads, started when there is work for them. Dropping it waits for them.
+pub struct Workers {
+    max: usize,
+    threads: Vec<JoinHandle<()>>,
+    /// None only while dropping.
+    jobs: Option<Sender<Job>>,
+    todo: Arc<Mutex<Receiver<Job>>>,
+    done: Sender<Ended>,
+    results: Receiver<Ended>,
+    under_way: usize,
+}
+
+impl Workers {
+    /// At most `max` threads; none yet.
+    pub fn new(max: usize) -> Workers {
+        let (jobs, todo) = channel();
+        let (done, results) = channel();
+        let todo = Arc::new(Mutex::new(todo));
+        Workers { max, threads: Vec::new(), jobs: Some(jobs), todo, done, results, under_way: 0 }
+    }
+
+    /// Gives a pure operation to a thread; back if there are none and none can be started.
+    pub fn submit(&mut self, id: OpId, op: Op) -> Option<Job> {
+        if self.under_way >= self.threads.len() && self.threads.len() < self.max {
+            self.start_thread();
+        }
+        let Some(jobs) = self.jobs.as_ref().filter(|_| !self.threads.is_empty()) else { return Some((id, op)) };
+        match jobs.send((id, op)) {
+            Ok(()) => self.under_way += 1,
+            Err(unsent) => return Some(unsent.0),
+        }
+        None
+    }
+
+    fn start_thread(&mut self) {
+        let (todo, done) = (self.todo.clone(), self.done.clone());
+        // Without the thread the others do the work, or the caller does.
+        if let Ok(thread) = std::thread::Builder::new().name("cylinder-codec".into()).spawn(move || work(&todo, &done)) {
+            self.threads.push(thread);
+        }
+    }
+
+    /// True if a result is to come.
+    pub fn is_busy(&self) -> bool {
+        self.under_way > 0
+    }
+
+    /// A result that is there already.
+    pub fn ready(&mut self) -> Option<Ended> {
+        let ended = self.results.try_recv().ok()?;
+        self.under_way -= 1;
+        Some(ended)
+    }
+
+    /// The next result, if it comes before `timeout` has passed.
+    pub fn wait(&mut self, timeout: Duration) -> Option<Ended> {
+        let ended = self.results.recv_timeout(timeout).ok()?;
+        self.under_way -= 1;
+        Some(ended)
+    }
+
+    /// Waits for everything that is under way, and forgets it.
+    pub fn settle(&mut self) {
+        while self.under_way > 0 && self.results.recv().is_ok() {
+            self.under_way -= 1;
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(todo: &Mutex<Receiver<Job>>, done: &Sender<Ended>) {
+    let mut codec: Fastest = Default::default();
+    loop {
+        // The guard must not outlive this line, or only one thread would work.
+        let job = todo.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((id, op)) = job else { return };
+        // A panic is a bug, but one result that never comes would be a run that never ends.
+        let result = catch_unwind(AssertUnwindSafe(|| run(&mut codec, op))).unwrap_or(Err(Fault::Driver));
+        if done.send((id, result)).is_err() {
+            return;
+        }
+    }
+}
