@@ -6,7 +6,7 @@
 //! commit, as it does unless a writer died. If it does not, they are left alone and the log is replayed, in memory, as Cyrus's
 //! recovery does.
 //!
-//! What must not come in: how one searches ([`super::list`]).
+//! What must not come in: how one searches (`list`).
 
 use super::list::{self, Links, Node, SkipList, Spot};
 use super::pages::{END_OF_DATA, View};

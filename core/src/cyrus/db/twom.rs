@@ -5,7 +5,7 @@
 //! the lowest level that names the record it deletes, which stays in all lists until the next repack. Whatever lies at or
 //! behind the header's `current_size` is not committed; the file is longer than that even when nothing is at work.
 //!
-//! What must not come in: how one searches ([`super::list`]).
+//! What must not come in: how one searches (`list`).
 
 use super::list::{Links, Node, SkipList, Spot};
 use super::pages::View;

@@ -4,7 +4,7 @@
 //! changes in place are pointers, of which the lowest level has two, so that one is always of the committed state. Whatever
 //! lies at or behind the header's `current_size` is not committed.
 //!
-//! What must not come in: how one searches ([`super::list`]).
+//! What must not come in: how one searches (`list`).
 
 use super::list::{Links, Node, SkipList, Spot};
 use super::pages::View;
