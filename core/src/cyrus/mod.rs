@@ -4,6 +4,7 @@
 
 pub mod annotations;
 pub mod conf;
+pub mod db;
 pub mod dlist;
 pub mod header;
 pub mod index;
