@@ -15,7 +15,7 @@
 extern crate alloc;
 
 pub mod archive;
-
+pub mod backup;
 pub mod bytes;
 pub mod codec;
 pub mod crc32;
@@ -23,6 +23,9 @@ pub mod cyrus;
 pub mod error;
 pub mod escape;
 pub mod guid;
+pub mod inspect;
 pub mod io;
-
+pub mod source;
+pub mod store;
 pub mod time;
+pub mod view;

@@ -82,6 +82,9 @@ impl Catalogue {
     }
 }
 
+/// Takes the beginning of a message, or why it cannot be read; see [`Reader::tops`].
+pub type TopSink<'a> = dyn FnMut(&MessageAt, Result<&[u8], Error>) + 'a;
+
 impl Reader {
     /// Opens the archive in the directory `dir` of the store. [`Fault::NotFound`] if there is none.
     pub async fn open(io: &Io, dir: &Place) -> Result<Reader, Error> {
@@ -258,6 +261,28 @@ impl Reader {
         }
     }
 
+    /// Gives the beginning of each of these messages to `each`, at most `max` bytes of it, in the order of the archive: each member is
+    /// inflated once. A message that cannot be read is given as an error.
+    pub async fn tops(&self, messages: &mut [MessageAt], max: usize, each: &mut TopSink<'_>) -> Result<(), Error> {
+        messages.sort_by_key(|m| m.at);
+        let mut held: Option<(u64, Vec<u8>)> = None;
+        for message in messages.iter() {
+            if held.as_ref().is_none_or(|(offset, _)| *offset != message.at.member) {
+                held = match self.member(message.at.member).await {
+                    Ok((_, raw)) => Some((message.at.member, raw)),
+                    Err(error @ Error::Damage(_)) => {
+                        each(message, Err(error));
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+            }
+            let raw = held.as_ref().map_or(&[][..], |(_, raw)| raw);
+            each(message, top(raw, message.at, max));
+        }
+        Ok(())
+    }
+
     /// The member at `offset` and its content.
     async fn member(&self, offset: u64) -> Result<(MemberInfo, Vec<u8>), Error> {
         let head = read_at(&self.io, self.file, offset, FOOTER_LEN).await?;
@@ -288,6 +313,16 @@ impl Reader {
         }
         Ok(content)
     }
+}
+
+/// The first bytes of the content of the entry at `at`, as far as its first member has them.
+fn top(raw: &[u8], at: Location, max: usize) -> Result<&[u8], Error> {
+    let bytes = raw.get(at.inside as usize..).unwrap_or_default();
+    let Parsed::Entry(entry, start) = entry::parse(bytes).map_err(|d| shift(d, at.member))? else {
+        return Err(Damage::new("archive", at.member, "entry", "no header", format!("an entry at {at}")).into());
+    };
+    let size = usize::try_from(entry.size).unwrap_or(usize::MAX).min(max);
+    Ok(&bytes[start..start.saturating_add(size).min(bytes.len())])
 }
 
 fn shift(mut damage: Damage, offset: u64) -> Error {

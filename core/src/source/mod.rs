@@ -1,1 +1,113 @@
-//! Where mail comes from.
+//! Where mail comes from: one Cyrus host, looked at in two passes.
+//!
+//! The **stat pass** ([`pass`]) lists a user's folders and the tuples of their files, opening nothing but databases. The **capture**
+//! ([`capture`]) takes the locks of Cyrus, looks again, and reads the metadata of what has changed as one consistent set. Message
+//! files are read afterwards, without locks: they never change, they can only vanish.
+//!
+//! What must not come in: archives, and any decision about what to do with what was read.
+
+pub mod capture;
+pub mod config;
+pub mod database;
+pub mod lock;
+pub mod pass;
+pub mod site;
+
+pub use crate::io::Tuple;
+
+use crate::io::Place;
+use alloc::vec::Vec;
+
+/// A folder's metadata files that are looked at, in the order in which everything here lists them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum MetaFile {
+    /// cyrus.index
+    Index,
+    /// cyrus.header
+    Header,
+    /// cyrus.expunge, of Cyrus 2.3
+    Expunge,
+    /// cyrus.annotations: annotations of messages
+    Annotations,
+}
+
+impl MetaFile {
+    /// All of them.
+    pub const ALL: [MetaFile; 4] = [MetaFile::Index, MetaFile::Header, MetaFile::Expunge, MetaFile::Annotations];
+
+    /// Its name on disk.
+    pub fn name(self) -> &'static str {
+        match self {
+            MetaFile::Index => "cyrus.index",
+            MetaFile::Header => "cyrus.header",
+            MetaFile::Expunge => "cyrus.expunge",
+            MetaFile::Annotations => "cyrus.annotations",
+        }
+    }
+}
+
+/// The name under which a folder's records of annotations.db are kept.
+pub const MAILBOX_ANNOTATIONS: &str = "cyrus.mailbox_annotations";
+
+/// Where the files of a folder lie.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FolderPaths {
+    /// Directory of the message files.
+    pub data: Place,
+    /// Directory of archived message files, where there is an archive partition.
+    pub archive: Option<Place>,
+    /// The metadata files, as [`MetaFile::ALL`] lists them.
+    pub meta: [Place; 4],
+    /// The namelock file.
+    pub namelock: Place,
+}
+
+/// A folder as mailboxes.db and stat(2) show it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Folder {
+    /// Internal name relative to the owner, as FORMAT.md section 2 has it.
+    pub name: Vec<u8>,
+    /// uniqueid, if mailboxes.db tells it (Cyrus 2.5 and later); otherwise only cyrus.header does.
+    pub id: Option<Vec<u8>>,
+    /// The key in mailboxes.db.
+    pub key: Vec<u8>,
+    /// The raw value in mailboxes.db.
+    pub entry: Vec<u8>,
+    /// Where its files lie.
+    pub paths: FolderPaths,
+    /// Tuples of the metadata files, as [`MetaFile::ALL`] lists them; `None` for one that is not there.
+    pub tuples: [Option<Tuple>; 4],
+}
+
+/// A file of the user that belongs to no folder.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct State {
+    /// Its name in the archive, such as `meta/sub` or `sieve/main.script`.
+    pub name: Vec<u8>,
+    /// Where it lies.
+    pub place: Place,
+    /// What it is.
+    pub what: StateKind,
+}
+
+/// What a [`State`] is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StateKind {
+    /// A regular file.
+    File(Tuple),
+    /// A symbolic link to this target.
+    Link(Vec<u8>),
+}
+
+/// What one look at a user showed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Pass {
+    /// Folders in byte order of their names.
+    pub folders: Vec<Folder>,
+    /// Other files, in byte order of their names.
+    pub states: Vec<State>,
+    /// The tuple of annotations.db, if there is one.
+    pub annotations_db: Option<Tuple>,
+    /// Entries of mailboxes.db that cannot be read, or whose files cannot be found: name or key, and why.
+    pub unreadable: Vec<(Vec<u8>, crate::error::Error)>,
+}

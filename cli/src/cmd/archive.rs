@@ -1,0 +1,51 @@
+//! Opening one user's archive, for the commands that read one.
+
+use crate::host::{self, Trouble};
+use crate::when;
+use cylinder_core::archive::read::Reader;
+use cylinder_core::error::{Error, Fault};
+use cylinder_core::io::Io;
+use cylinder_core::store::archive_dir;
+use cylinder_core::view::When;
+use cylinder_transport_local::Local;
+
+/// Opens the archive of the user `word` in the store, and hands it to `procedure`.
+pub fn with_reader<T>(
+    store: &Option<String>,
+    word: &str,
+    procedure: impl AsyncFnOnce(&Io, &Reader) -> Result<T, Error>,
+) -> Result<T, Trouble> {
+    let store = host::store(store)?;
+    let mut driver = host::store_driver(&store, 0);
+    read(&mut driver, word, procedure)
+}
+
+/// The same with a driver at hand.
+pub fn read<T>(
+    driver: &mut Local,
+    word: &str,
+    procedure: impl AsyncFnOnce(&Io, &Reader) -> Result<T, Error>,
+) -> Result<T, Trouble> {
+    let owner = host::owner(word);
+    let dir = archive_dir(&owner)?;
+    let result = host::run(driver, |io| async move {
+        let reader = match Reader::open(&io, &dir).await {
+            Err(Error::World { fault: Fault::NotFound, .. }) => {
+                let who = host::owner_shown(&owner);
+                return Err(Error::Refused(format!(
+                    "{who}: has no archive in this store; `cylinder users --store` lists who has"
+                )));
+            }
+            other => other?,
+        };
+        let result = procedure(&io, &reader).await;
+        reader.close().await;
+        result
+    });
+    Ok(result?)
+}
+
+/// The snapshot that an option names; the newest without one.
+pub fn at(option: &Option<String>) -> Result<When, Trouble> {
+    option.as_ref().map_or(Ok(When::Newest), |text| when::parse(text).map_err(Trouble::Usage))
+}

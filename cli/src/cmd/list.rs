@@ -1,0 +1,192 @@
+//! `cylinder list`
+
+use super::archive::{at, with_reader};
+use crate::args::List;
+use crate::exit::Exit;
+use crate::host::{Outcome, Trouble};
+use crate::output::{self, size};
+use cylinder_core::archive::read::{CommitAt, Reader};
+use cylinder_core::archive::record::{FolderRow, Table};
+use cylinder_core::cyrus::utf7;
+use cylinder_core::error::Error;
+use cylinder_core::escape::{Shown, shown};
+use cylinder_core::guid::Guid;
+use cylinder_core::view::{self, FolderView, Locations, MessageRow, When};
+use mail_parser::MessageParser;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Bytes of a message that are looked at for its subject and sender.
+const TOP_MAX: usize = 64 << 10;
+
+/// What people want to see of a message.
+#[derive(Clone, Default)]
+struct Top {
+    subject: String,
+    from: String,
+    error: Option<String>,
+}
+
+/// Lists the folders of a user, or the messages of one.
+pub fn run(args: &List) -> Outcome {
+    let when = at(&args.at)?;
+    match &args.folder {
+        None => folders(args, when),
+        Some(folder) => messages(args, when, folder.as_bytes()),
+    }
+}
+
+fn folders(args: &List, when: When) -> Outcome {
+    let (at, table) = with_reader(&args.store, &args.user, async |_, reader| {
+        let at = view::snapshot(reader, when).await?;
+        let table = reader.table(&at).await?;
+        Ok((at, table))
+    })?;
+    if !args.json {
+        heading(&at)?;
+    }
+    for row in &table.folders {
+        if args.json {
+            output::json(&folder_json(&at, row))?;
+        } else {
+            let expunged = if row.expunged > 0 { format!(" (+{} expunged)", row.expunged) } else { String::new() };
+            let missing = if row.missing.is_empty() { String::new() } else { format!("  {} MISSING", row.missing.len()) };
+            output::line(&format!(
+                "{:>8}{expunged:<16} {:>8}  {}{missing}",
+                row.exists,
+                size(row.bytes),
+                name_shown(&row.name)
+            ))?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn heading(at: &CommitAt) -> Result<(), Trouble> {
+    let c = &at.commit;
+    output::line(&format!("snapshot {} of {}, Cyrus {}", c.number, output::time(c.time), Shown(c.cyrus.as_bytes())))?;
+    Ok(())
+}
+
+fn folder_json(at: &CommitAt, row: &FolderRow) -> Value {
+    json!({
+        "snapshot": at.commit.number, "folder": shown(&row.name), "name": decoded(&row.name), "uniqueid": shown(&row.id),
+        "uidvalidity": row.uidvalidity, "highestmodseq": row.modseq, "index_version": row.version,
+        "exists": row.exists, "expunged": row.expunged, "bytes": row.bytes,
+        "missing": row.missing.iter().map(|m| json!({
+            "uid": m.uid, "guid": m.guid.map(|g| g.to_hex()), "why": m.why.word(), "found": m.found.map(|g| g.to_hex()),
+        })).collect::<Vec<_>>(),
+    })
+}
+
+/// A folder name with its modified UTF-7 decoded, where it is any.
+fn decoded(name: &[u8]) -> String {
+    utf7::decode(name)
+}
+
+fn name_shown(name: &[u8]) -> String {
+    let (raw, text) = (shown(name), shown(decoded(name).as_bytes()));
+    if raw == text { raw } else { format!("{raw}  ({text})") }
+}
+
+fn messages(args: &List, when: When, folder: &[u8]) -> Outcome {
+    let (view, tops, found) = with_reader(&args.store, &args.user, async |_, reader| {
+        let at = view::snapshot(reader, when).await?;
+        let table = reader.table(&at).await?;
+        let row = find(&table, folder)?;
+        let view = view::folder(reader, row).await?;
+        let (tops, found) = read_tops(reader, &view, args.expunged).await?;
+        Ok((view, tops, found))
+    })?;
+    let mut exit = Exit::Ok;
+    for m in view.messages.iter().filter(|m| is_listed(m, args.expunged)) {
+        let top = tops.get(&m.guid).cloned().unwrap_or_default();
+        let stored = found.contains_key(&m.guid);
+        if args.json {
+            output::json(&message_json(m, &top, stored))?;
+        } else {
+            output::line(&message_line(m, &top, stored))?;
+        }
+        if top.error.is_some() {
+            exit = Exit::Damage;
+        }
+    }
+    for problem in &view.problems {
+        eprintln!("cylinder: {}: {problem}", shown(folder));
+        exit = Exit::Damage;
+    }
+    Ok(exit)
+}
+
+/// The row of a folder that is named by its internal name, in any case of `INBOX`, or by its name as people read it.
+pub fn find<'a>(table: &'a Table, folder: &[u8]) -> Result<&'a FolderRow, Error> {
+    let by_text = |row: &&FolderRow| decoded(&row.name).as_bytes() == folder;
+    let row = table.folder(folder).or_else(|| table.folders.iter().find(by_text));
+    row.ok_or_else(|| {
+        Error::Refused(format!("there is no folder `{}` in this snapshot; `cylinder list USER` lists all", Shown(folder)))
+    })
+}
+
+fn is_listed(m: &MessageRow, expunged: bool) -> bool {
+    !m.is_unlinked && (expunged || !m.is_expunged)
+}
+
+type Found = BTreeMap<Guid, u64>;
+
+async fn read_tops(reader: &Reader, view: &FolderView, expunged: bool) -> Result<(BTreeMap<Guid, Top>, Found), Error> {
+    let locations = Locations::load(reader).await?;
+    let listed = view.messages.iter().filter(|m| is_listed(m, expunged));
+    let mut wanted: Vec<_> = listed.filter_map(|m| locations.find(&m.guid)).collect();
+    wanted.sort();
+    wanted.dedup();
+    let found = wanted.iter().map(|m| (m.guid, m.size)).collect();
+    let mut tops = BTreeMap::new();
+    reader
+        .tops(&mut wanted, TOP_MAX, &mut |m, bytes| drop(tops.insert(m.guid, bytes.map_or_else(|e| failed(&e), parse))))
+        .await?;
+    Ok((tops, found))
+}
+
+fn failed(error: &Error) -> Top {
+    Top { error: Some(error.to_string()), ..Top::default() }
+}
+
+fn parse(bytes: &[u8]) -> Top {
+    let Some(message) = MessageParser::default().parse_headers(bytes) else { return Top::default() };
+    let from = message.from().and_then(|from| from.first());
+    let from = from.map(|a| match (a.name(), a.address()) {
+        (Some(name), Some(address)) => format!("{name} <{address}>"),
+        (name, address) => name.or(address).unwrap_or_default().to_owned(),
+    });
+    Top { subject: message.subject().unwrap_or_default().to_owned(), from: from.unwrap_or_default(), error: None }
+}
+
+fn message_json(m: &MessageRow, top: &Top, stored: bool) -> Value {
+    let flags: Vec<String> = m.flags.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect();
+    json!({
+        "uid": m.record.uid.0, "flags": flags, "internaldate": output::rfc3339(m.record.internaldate), "size": m.record.size,
+        "guid": m.guid.to_hex(), "modseq": m.record.modseq, "expunged": m.is_expunged, "stored": stored,
+        "subject": top.subject, "from": top.from, "error": top.error,
+    })
+}
+
+fn message_line(m: &MessageRow, top: &Top, stored: bool) -> String {
+    // The backslash of a system flag is the protocol's own, not somebody's trick.
+    let one = |f: &Vec<u8>| match f.strip_prefix(b"\\") {
+        Some(rest) => format!("\\{}", Shown(rest)),
+        None => shown(f),
+    };
+    let flags: Vec<String> = m.flags.iter().map(one).collect();
+    let mut flags = flags.join(" ");
+    if m.is_expunged {
+        flags.push_str(" (expunged)");
+    }
+    let (from, subject) = (shown(top.from.as_bytes()), shown(top.subject.as_bytes()));
+    let mark = match (&top.error, stored) {
+        (Some(error), _) => format!("  DAMAGED: {error}"),
+        (None, false) => String::from("  NOT STORED"),
+        (None, true) => String::new(),
+    };
+    let date = output::time(m.record.internaldate);
+    format!("{:>7}  {date}  {:>9}  {}  [{}]  {from}: {subject}{mark}", m.record.uid.0, m.record.size, m.guid, flags.trim())
+}

@@ -1,0 +1,12 @@
+//! One file for each subcommand, each with one `run`.
+
+pub mod archive;
+pub mod backup;
+pub mod extract;
+pub mod inspect;
+pub mod list;
+pub mod log;
+pub mod show;
+pub mod users;
+pub mod verify;
+pub mod version;

@@ -1,0 +1,63 @@
+//! Exit codes, documented in README.md. What must not come in: printing.
+
+use cylinder_core::error::Error;
+
+/// How a command ended, from best to worst as far as a summary goes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Exit {
+    /// All is well.
+    Ok = 0,
+    /// Nothing could be done.
+    Failed = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// Something was done, something was not, or something is alarming.
+    Partial = 3,
+    /// An archive or a file is damaged.
+    Damage = 4,
+    /// A lock was not to be had, or another run is at work.
+    Busy = 5,
+}
+
+impl Exit {
+    /// The code for a command that an error ended.
+    pub fn of(error: &Error) -> Exit {
+        match error {
+            Error::Damage(_) => Exit::Damage,
+            Error::Busy { .. } => Exit::Busy,
+            Error::World { .. } | Error::Limit { .. } | Error::Refused(_) => Exit::Failed,
+        }
+    }
+
+    /// The code for a command over several users: theirs if all agree, else [`Exit::Partial`]; but damage is never hidden.
+    pub fn of_all(codes: impl IntoIterator<Item = Exit>) -> Exit {
+        let mut codes = codes.into_iter();
+        let Some(first) = codes.next() else { return Exit::Ok };
+        codes.fold(first, |so_far, code| match (so_far, code) {
+            (a, b) if a == b => a,
+            (Exit::Damage, _) | (_, Exit::Damage) => Exit::Damage,
+            _ => Exit::Partial,
+        })
+    }
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Exit::{self, *};
+
+    #[test]
+    fn codes_of_several_users_are_summed_up() {
+        assert_eq!(Exit::of_all([]), Ok);
+        assert_eq!(Exit::of_all([Ok, Ok]), Ok);
+        assert_eq!(Exit::of_all([Busy, Busy]), Busy);
+        assert_eq!(Exit::of_all([Ok, Failed]), Partial);
+        assert_eq!(Exit::of_all([Busy, Failed, Ok]), Partial);
+        assert_eq!(Exit::of_all([Ok, Damage, Failed]), Damage);
+    }
+}

@@ -1,0 +1,172 @@
+//! From options to a driver and an opened site. What must not come in: what is done with them.
+
+use crate::exit::Exit;
+use cylinder_core::cyrus::conf::{Conf, VersionLine};
+use cylinder_core::cyrus::names::Owner;
+use cylinder_core::error::Error;
+use cylinder_core::io::{Event, Io, Task};
+use cylinder_core::source::config;
+use cylinder_core::source::lock::Patience;
+use cylinder_core::source::site::{Locking, Site};
+use cylinder_core::time::Span;
+use cylinder_transport_local::{Config, Local, owner_of};
+use std::path::{Path, PathBuf};
+
+/// Why a command ends early.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The command line makes no sense.
+    Usage(String),
+    /// An error of the core.
+    Core(Error),
+    /// Standard output cannot take any more.
+    Output(crate::output::OutputError),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Trouble::Core(error)
+    }
+}
+
+impl From<crate::output::OutputError> for Trouble {
+    fn from(error: crate::output::OutputError) -> Self {
+        Trouble::Output(error)
+    }
+}
+
+/// What a command gives back.
+pub type Outcome = Result<Exit, Trouble>;
+
+/// Where a Cyrus server's files are.
+#[derive(Clone, Debug)]
+pub struct HostOptions {
+    /// Its imapd.conf, below `root`.
+    pub conf: String,
+    /// Put before every path.
+    pub root: Option<PathBuf>,
+    /// Its version, if the user knows it.
+    pub version: Option<VersionLine>,
+    /// No server runs.
+    pub offline: bool,
+    /// How long to wait for locks and to hold them.
+    pub patience: Patience,
+}
+
+impl HostOptions {
+    /// What the options of a command say.
+    pub fn new(
+        conf: &Option<String>,
+        root: &Option<String>,
+        version: &Option<String>,
+        offline: bool,
+    ) -> Result<HostOptions, Trouble> {
+        let conf = conf.clone().unwrap_or_else(|| String::from("/etc/imapd.conf"));
+        if !conf.starts_with('/') {
+            return Err(Trouble::Usage(format!(
+                "--imapd-conf {conf}: must be an absolute path (below --root, if that is given)"
+            )));
+        }
+        let known = |text: &String| {
+            VersionLine::of(text)
+                .ok_or_else(|| Trouble::Usage(format!("--cyrus {text}: expected a version such as 3.6, from 2.3 on")))
+        };
+        let version = version.as_ref().map(known).transpose()?;
+        Ok(HostOptions { conf, root: root.as_ref().map(PathBuf::from), version, offline, patience: Patience::default() })
+    }
+
+    /// Overrides how long locks are waited for, in seconds, and held, in milliseconds.
+    pub fn with_patience(mut self, wait: Option<u32>, hold: Option<u32>) -> HostOptions {
+        if let Some(seconds) = wait {
+            self.patience.wait = Span::from_secs(i64::from(seconds));
+        }
+        if let Some(ms) = hold {
+            self.patience.hold = Span::from_ms(i64::from(ms.max(1)));
+        }
+        self
+    }
+
+    /// How this host is named in commits.
+    pub fn source(&self) -> String {
+        match &self.root {
+            Some(root) => format!("local:{}:{}", root.display(), self.conf),
+            None => format!("local:{}", self.conf),
+        }
+    }
+
+    /// A driver with this store, and the site, opened with it.
+    pub fn open(&self, store: &Path, threads: usize) -> Result<(Local, Site), Trouble> {
+        let mut driver = Local::new(Config { root: self.root.clone(), store: store.to_path_buf(), cyrus_owner: None, threads });
+        let conf = run(&mut driver, |io| async move {
+            config::load(&io, self.conf.as_bytes(), "", self.version.unwrap_or(VersionLine::V3_6)).await
+        })?;
+        let mut driver = Local::new(Config {
+            root: self.root.clone(),
+            store: store.to_path_buf(),
+            cyrus_owner: self.cyrus_owner(&conf),
+            threads,
+        });
+        let locking = if self.offline { Locking::Offline } else { Locking::AsServer };
+        let site = run(&mut driver, |io| async move { Site::open(&io, conf, self.version, locking, self.patience).await })?;
+        Ok((driver, site))
+    }
+
+    fn cyrus_owner(&self, conf: &Conf) -> Option<(u32, u32)> {
+        let passwd = self.root.clone().unwrap_or_default().join("etc/passwd");
+        let passwd = if self.root.is_some() { passwd } else { PathBuf::from("/etc/passwd") };
+        owner_of(&String::from_utf8_lossy(&conf.cyrus_user), &passwd)
+    }
+}
+
+/// Runs a procedure to its end, without telling anybody of its progress.
+pub fn run<T, F: Future<Output = T>>(driver: &mut Local, procedure: impl FnOnce(Io) -> F) -> T {
+    run_with(driver, procedure, &mut |_| ())
+}
+
+/// Runs a procedure to its end.
+pub fn run_with<T, F: Future<Output = T>>(
+    driver: &mut Local,
+    procedure: impl FnOnce(Io) -> F,
+    on_event: &mut dyn FnMut(Event),
+) -> T {
+    driver.run(Task::new(Local::now(), procedure), on_event)
+}
+
+/// The store's directory: the option, or the environment. It must exist.
+pub fn store(option: &Option<String>) -> Result<PathBuf, Trouble> {
+    let path = match option {
+        Some(path) => PathBuf::from(path),
+        None => match std::env::var_os("CYLINDER_STORE") {
+            Some(path) if !path.is_empty() => PathBuf::from(path),
+            _ => return Err(Trouble::Usage(String::from("which store? give --store DIR or set CYLINDER_STORE"))),
+        },
+    };
+    if path.is_dir() {
+        return Ok(path);
+    }
+    let shown = path.display();
+    Err(Trouble::Usage(format!("store {shown}: is not a directory (a new store is made with `mkdir -m 700 {shown}`)")))
+}
+
+/// A driver that works on a store alone.
+pub fn store_driver(store: &Path, threads: usize) -> Local {
+    Local::new(Config { root: None, store: store.to_path_buf(), cyrus_owner: None, threads })
+}
+
+/// The owner that a word on the command line names.
+pub fn owner(word: &str) -> Owner {
+    if word == "%shared" { Owner::Shared } else { Owner::User(word.as_bytes().to_vec()) }
+}
+
+/// An owner as people write it.
+pub fn owner_shown(owner: &Owner) -> String {
+    match owner {
+        Owner::Shared => String::from("%shared"),
+        Owner::User(userid) => cylinder_core::escape::shown(userid),
+    }
+}
+
+/// Threads for CPU work: as many as asked for, else one for each processor, 8 at most.
+pub fn threads(option: Option<usize>) -> usize {
+    option.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get().min(8)))
+}

@@ -1,0 +1,105 @@
+//! What has changed since the last snapshot, told from names, database entries and tuples alone.
+//!
+//! Pure: a function of the last snapshot's table and of what a stat pass showed. What must not come in: reading anything.
+
+use crate::archive::record::{FolderRow, StateContent, StateRow, Table};
+use crate::source::capture::{Want, Wanted};
+use crate::source::{Folder, MetaFile, Pass, State, StateKind};
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+/// What is to be done about a user.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Changes {
+    /// What to read.
+    pub wanted: Wanted,
+    /// Something else than a file's content: a name came or went, a link changed.
+    pub names: bool,
+}
+
+impl Changes {
+    /// True if the user is as the last snapshot has it.
+    pub fn is_empty(&self) -> bool {
+        self.wanted.folders.is_empty() && self.wanted.states.is_empty() && !self.names
+    }
+}
+
+/// Compares a pass with the last snapshot. `annotated` are the folders whose records of annotations.db have changed.
+pub fn compare(table: &Table, pass: &Pass, annotated: &BTreeSet<Vec<u8>>) -> Changes {
+    let mut changes = Changes::default();
+    for folder in &pass.folders {
+        let want = match row_of(table, folder) {
+            Some(row) if !annotated.contains(&folder.name) => want(row, folder),
+            Some(_) => Some(Want::Read),
+            None => {
+                changes.names = true;
+                Some(Want::Read)
+            }
+        };
+        if let Some(want) = want {
+            changes.wanted.folders.insert(folder.name.clone(), want);
+        }
+    }
+    changes.names |= table.folders.iter().any(|row| !has_folder(pass, &row.name));
+    for state in &pass.states {
+        match (state_row(table, &state.name), &state.what) {
+            (Some(row), StateKind::Link(target)) => changes.names |= !is_link_to(row, target),
+            (None, StateKind::Link(_)) => changes.names = true,
+            (row, StateKind::File(tuple)) => {
+                if row.is_none_or(|row| row.tuple != Some(*tuple)) {
+                    changes.wanted.states.insert(state.name.clone());
+                }
+            }
+        }
+    }
+    changes.names |= table.states.iter().any(|row| is_seen_by_pass(&row.name) && !has_state(&pass.states, &row.name));
+    changes
+}
+
+/// The row of the last snapshot that is this folder under this name.
+pub fn row_of<'a>(table: &'a Table, folder: &Folder) -> Option<&'a FolderRow> {
+    let row = table.folder(&folder.name)?;
+    let same = folder.id.as_ref().is_none_or(|id| *id == row.id);
+    same.then_some(row)
+}
+
+/// The row of the last snapshot with this name.
+pub fn state_row<'a>(table: &'a Table, name: &[u8]) -> Option<&'a StateRow> {
+    table.states.iter().find(|row| row.name == name)
+}
+
+/// `meta/mailboxes` is made from database records, and is no file that a pass could see.
+pub fn is_seen_by_pass(name: &[u8]) -> bool {
+    name != super::MAILBOXES
+}
+
+/// True if the server has a folder of this name, be its entry readable or not.
+fn has_folder(pass: &Pass, name: &[u8]) -> bool {
+    let readable = pass.folders.binary_search_by(|f| f.name[..].cmp(name)).is_ok();
+    readable || pass.unreadable.iter().any(|(n, _)| n == name)
+}
+
+fn has_state(states: &[State], name: &[u8]) -> bool {
+    states.iter().any(|s| s.name == name)
+}
+
+/// True if the row is a link with this target.
+pub fn is_link_to(row: &StateRow, target: &[u8]) -> bool {
+    matches!(&row.content, StateContent::Link { target: t, .. } if t == target)
+}
+
+fn want(row: &FolderRow, folder: &Folder) -> Option<Want> {
+    let same_files =
+        MetaFile::ALL.iter().zip(&folder.tuples).all(|(file, tuple)| row.file(file.name()).map(|f| f.tuple) == *tuple);
+    if !same_files || row.entry != folder.entry || !row.missing.is_empty() {
+        return Some(Want::Read);
+    }
+    if !row.young {
+        return None;
+    }
+    // Without both, the header of the index cannot show a change (before version 12).
+    match (row.modseq, row.header_crc) {
+        (Some(modseq), Some(crc)) => Some(Want::Recheck { modseq, crc }),
+        _ => Some(Want::Read),
+    }
+}

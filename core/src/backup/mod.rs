@@ -1,0 +1,570 @@
+//! A backup run over one user: stat pass, capture under locks, messages, metadata, commit.
+//!
+//! Invariants:
+//!
+//! * An unchanged user costs a stat for each metadata file; no message and no index is opened, and nothing is written.
+//! * A commit says only what the archive holds: messages go in before the metadata that names them.
+//! * One bad message never stops a user: it is listed in the commit and in the report, and tried again next time.
+//! * A loss on the server never becomes a loss here: it is written down as an alarm.
+//!
+//! What must not come in: which users to back up, and what to print.
+
+pub mod bodies;
+pub mod compare;
+pub mod report;
+
+use crate::archive::append::{self, Writer};
+use crate::archive::read::Reader;
+use crate::archive::record::{Alarm as AlarmMark, CommitFacts, DatabaseRow, FileRow, FolderRow, StateContent, StateRow, Table};
+use crate::cyrus::db::flat;
+use crate::cyrus::index::Index;
+use crate::cyrus::names::Owner;
+use crate::error::{Error, Fault};
+use crate::escape::percent;
+use crate::guid::Guid;
+use crate::io::{Event, Io, Place};
+use crate::source::capture::{Capture, Captured, Want, Wanted, capture};
+use crate::source::pass::pass;
+use crate::source::site::Site;
+use crate::source::{MAILBOX_ANNOTATIONS, MetaFile, Pass, State, StateKind};
+use crate::time::Time;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use bodies::{Bodies, FolderBodies};
+use compare::{compare, row_of, state_row};
+use report::{Alarm, Problem, Report};
+
+/// Entry of the user's records of mailboxes.db.
+pub const MAILBOXES: &[u8] = b"meta/mailboxes";
+/// How often a capture is made anew because message files vanished since.
+const CAPTURES_MAX: u32 = 4;
+/// The largest list of SHA-1s of a folder without GUIDs (`folders/<id>/guids`): some 15 million messages.
+const GUIDS_MAX: u64 = 1 << 30;
+
+/// What a run is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How the archive is written.
+    pub archive: append::Settings,
+    /// How the source is named in commits, such as `local:/etc/imapd.conf`.
+    pub source: String,
+    /// Names a new archive; 16 bytes of chance.
+    pub archive_id: [u8; 16],
+}
+
+/// Backs up `owner` into the directory `dir` of the store.
+pub async fn run(io: Io, site: &mut Site, owner: &Owner, dir: &Place, settings: &Settings) -> Result<Report, Error> {
+    let reader = match Reader::open(&io, dir).await {
+        Ok(reader) => Some(reader),
+        Err(Error::World { fault: Fault::NotFound, .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let old = match &reader {
+        Some(reader) => reader.table(reader.head()).await,
+        None => Ok(Table::default()),
+    };
+    match old {
+        Ok(old) => {
+            let by_id = old.folders.iter().enumerate().map(|(at, row)| (row.id.clone(), at)).collect();
+            Run { io: &io, site, owner, settings, old, by_id, report: Report::default() }.run(reader, dir).await
+        }
+        Err(error) => {
+            if let Some(reader) = reader {
+                reader.close().await;
+            }
+            Err(error)
+        }
+    }
+}
+
+struct Run<'a> {
+    io: &'a Io,
+    site: &'a mut Site,
+    owner: &'a Owner,
+    settings: &'a Settings,
+    old: Table,
+    /// Rows of `old` by uniqueid.
+    by_id: BTreeMap<Vec<u8>, usize>,
+    report: Report,
+}
+
+/// What the stat pass showed.
+enum Look {
+    /// Nothing has changed.
+    Same,
+    /// The server knows nothing of a user whom the archive has.
+    Vanished,
+    /// Something has.
+    Changed(Pass, Wanted),
+}
+
+/// What the metadata phase collects.
+#[derive(Default)]
+struct Next {
+    table: Table,
+    /// Bytes of content that the snapshot does not need any more and the last one did.
+    dead: u64,
+}
+
+impl Run<'_> {
+    async fn run(mut self, reader: Option<Reader>, dir: &Place) -> Result<Report, Error> {
+        let alarmed = reader.as_ref().is_some_and(|reader| reader.head().commit.alarm.is_some());
+        let look = self.look().await;
+        let todo = match look {
+            Ok(Look::Changed(pass, wanted)) => Some((pass, wanted)),
+            // Written down once; until somebody has looked at it, that is enough.
+            Ok(Look::Vanished) if !alarmed => None,
+            other => {
+                if let Some(reader) = reader {
+                    self.report.archive_bytes = reader.len();
+                    reader.close().await;
+                }
+                return other.map(|_| self.report);
+            }
+        };
+        let mut writer = match reader {
+            Some(reader) => Writer::from_reader(reader, &self.settings.archive).await?,
+            None => Writer::open(self.io, dir, &self.settings.archive, self.settings.archive_id).await?,
+        };
+        let result = match todo {
+            Some((pass, wanted)) => self.write(&mut writer, pass, wanted, alarmed).await,
+            None => self.commit(&mut writer, self.old.clone(), 0).await,
+        };
+        self.report.notes.extend(writer.notes().iter().cloned());
+        self.report.archive_bytes = writer.len();
+        writer.close().await;
+        result.map(|()| self.report)
+    }
+
+    /// The stat pass.
+    async fn look(&mut self) -> Result<Look, Error> {
+        let roots = self.quota_roots();
+        let pass = pass(self.site, self.io, self.owner, &roots).await?;
+        self.count(&pass);
+        if pass.folders.is_empty() && pass.unreadable.is_empty() {
+            if self.old.folders.is_empty() {
+                return Err(Error::Refused(String::from("the server has no mailbox of this user, and neither has the store")));
+            }
+            self.report.alarm = Some(Alarm::Vanished { before: messages_of(&self.old) });
+            return Ok(Look::Vanished);
+        }
+        let annotated = self.annotated(&pass).await?;
+        let changes = compare(&self.old, &pass, &annotated);
+        if changes.is_empty() && pass.unreadable.is_empty() {
+            return Ok(Look::Same);
+        }
+        Ok(Look::Changed(pass, changes.wanted))
+    }
+
+    fn count(&mut self, pass: &Pass) {
+        self.report.folders = pass.folders.len() as u64;
+        self.report.messages = self.old.folders.iter().map(|row| row.exists).sum();
+    }
+
+    /// The roots whose quota files the last snapshot has.
+    fn quota_roots(&self) -> Vec<Vec<u8>> {
+        let names = self.old.states.iter().filter_map(|row| row.name.strip_prefix(b"meta/quota/"));
+        names.filter_map(crate::escape::unpercent).collect()
+    }
+
+    /// The folders whose records of annotations.db differ from those of the last snapshot. Looked at only if the file has changed.
+    async fn annotated(&mut self, pass: &Pass) -> Result<BTreeSet<Vec<u8>>, Error> {
+        let mut changed = BTreeSet::new();
+        if self.old.database("annotations") == pass.annotations_db {
+            return Ok(changed);
+        }
+        for folder in &pass.folders {
+            let Some(row) = row_of(&self.old, folder) else { continue };
+            let lines = self.site.mailbox_annotations(self.io, folder, &row.id).await?;
+            let now = (!lines.is_empty()).then(|| Guid::of(&lines));
+            if row.file(MAILBOX_ANNOTATIONS).map(|f| f.sha1) != now {
+                changed.insert(folder.name.clone());
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Captures, fetches, writes and commits.
+    async fn write(&mut self, writer: &mut Writer, pass: Pass, wanted: Wanted, alarmed: bool) -> Result<(), Error> {
+        let mut capture = self.capture(&pass, &wanted).await?;
+        let known = writer.catalogue().await?;
+        let mut bodies = Bodies::new(self.io, writer, known);
+        let mut fetched = self.fetch(&mut bodies, &capture).await?;
+        for _ in 1..CAPTURES_MAX {
+            if !fetched.values().any(|f| f.vanished) {
+                break;
+            }
+            // Files vanished between capture and reading: expunged and unlinked, or moved. Look again.
+            let wanted = Wanted {
+                folders: capture.folders.keys().map(|name| (name.clone(), Want::Read)).collect(),
+                states: capture.states.keys().cloned().collect(),
+            };
+            let first = core::mem::take(&mut capture.pass);
+            capture.finish(self.io).await;
+            capture = self.capture(&first, &wanted).await?;
+            let settled = capture.pass.folders == first.folders;
+            fetched = self.fetch(&mut bodies, &capture).await?;
+            if settled {
+                // Nothing changed, so what is not there is really missing.
+                break;
+            }
+        }
+        drop(bodies);
+        let result = self.finish(writer, &capture, fetched, alarmed).await;
+        capture.finish(self.io).await;
+        result
+    }
+
+    async fn capture(&mut self, first: &Pass, wanted: &Wanted) -> Result<Capture, Error> {
+        let roots = self.quota_roots();
+        let capture = capture(self.site, self.io, self.owner, first, wanted, &roots).await?;
+        self.report.longest_hold = self.report.longest_hold.max(capture.longest_hold);
+        self.report.unsettled = capture.unsettled;
+        Ok(capture)
+    }
+
+    /// Brings the messages of all captured folders into the archive.
+    async fn fetch(&mut self, bodies: &mut Bodies<'_>, capture: &Capture) -> Result<BTreeMap<Vec<u8>, FolderBodies>, Error> {
+        self.expect(bodies, capture).await?;
+        let mut fetched = BTreeMap::new();
+        for (name, captured) in &capture.folders {
+            let previous = self.previous_guids(bodies, captured).await?;
+            let mut all = FolderBodies::default();
+            for file in [MetaFile::Index, MetaFile::Expunge] {
+                let Some(bytes) = capture.load(self.io, name, file).await? else { continue };
+                let parsed = if file == MetaFile::Expunge { Index::parse_expunge(&bytes) } else { Index::parse(&bytes) };
+                let index = match parsed {
+                    Ok(index) => index,
+                    Err(damage) => {
+                        all.problems.push(Problem::Record { folder: name.clone(), error: damage.into() });
+                        continue;
+                    }
+                };
+                let part = bodies.folder(name, &captured.folder.paths, &index, &previous, &mut self.report).await?;
+                all.add(part, file);
+            }
+            fetched.insert(name.clone(), all);
+        }
+        Ok(fetched)
+    }
+
+    /// Tells whoever watches how much there is to do.
+    async fn expect(&self, bodies: &Bodies<'_>, capture: &Capture) -> Result<(), Error> {
+        let (mut messages, mut bytes) = (0, 0);
+        for name in capture.folders.keys() {
+            if let Some(index) = capture.load(self.io, name, MetaFile::Index).await?
+                && let Ok(index) = Index::parse(&index)
+            {
+                let (n, size) = bodies.lacking(&index);
+                messages += n;
+                bytes += size;
+            }
+        }
+        self.io.event(Event::Expect { messages, bytes });
+        Ok(())
+    }
+
+    /// SHA-1s by UID that an earlier run computed for a folder whose index has none.
+    async fn previous_guids(&self, bodies: &Bodies<'_>, captured: &Captured) -> Result<BTreeMap<u32, (Guid, u64)>, Error> {
+        let Some(row) = row_of(&self.old, &captured.folder) else { return Ok(BTreeMap::new()) };
+        let Some(file) = row.file(GUIDS) else { return Ok(BTreeMap::new()) };
+        let Some(at) = file.at.location() else { return Ok(BTreeMap::new()) };
+        let bytes = bodies.archive().read_entry(at, GUIDS_MAX).await?;
+        Ok(parse_guids(&bytes))
+    }
+
+    /// Metadata, links, tombstones, commit.
+    async fn finish(
+        &mut self,
+        writer: &mut Writer,
+        capture: &Capture,
+        mut fetched: BTreeMap<Vec<u8>, FolderBodies>,
+        alarmed: bool,
+    ) -> Result<(), Error> {
+        let mut next = Next::default();
+        for folder in &capture.pass.folders {
+            if let Some(captured) = capture.folders.get(&folder.name) {
+                let bodies = fetched.remove(&folder.name).unwrap_or_default();
+                let row = self.folder(writer, capture, captured, bodies, &mut next).await?;
+                next.table.folders.push(row);
+            } else if let Some(row) = row_of(&self.old, folder) {
+                next.table.folders.push(FolderRow { entry: folder.entry.clone(), ..row.clone() });
+            }
+        }
+        let mut unseen = 0;
+        for (name, error) in capture.failed.iter().chain(capture.pass.unreadable.iter().map(|(n, e)| (n, e))) {
+            self.report.problem(Problem::Folder { folder: name.clone(), error: error.clone() });
+            // The folder lives, as far as anybody knows: what the archive has of it stays as it is.
+            if let Some(row) = self.old.folder(name) {
+                unseen += row.exists + row.expunged;
+                next.table.folders.push(row.clone());
+            }
+        }
+        next.table.folders.sort_by(|a, b| a.name.cmp(&b.name));
+        next.table.folders.dedup_by(|a, b| a.name == b.name);
+        self.links(writer, &mut next).await?;
+        self.states(writer, capture, &mut next).await?;
+        self.report.folders_changed = capture.folders.len() as u64;
+        self.report.messages = next.table.folders.iter().map(|row| row.exists).sum();
+        self.alarm(messages_of(&next.table).saturating_sub(unseen));
+        let same = next.table.folders == self.old.folders && next.table.states == self.old.states;
+        let news = self.report.alarm.is_some() && !alarmed;
+        if same && !news && !writer.has_appended() {
+            return Ok(());
+        }
+        if let Some(tuple) = capture.pass.annotations_db {
+            next.table.databases.push(DatabaseRow { name: String::from("annotations"), tuple });
+        }
+        self.commit(writer, next.table, next.dead).await
+    }
+
+    async fn commit(&mut self, writer: &mut Writer, table: Table, dead: u64) -> Result<(), Error> {
+        let facts = CommitFacts {
+            time: self.io.now(),
+            source: self.settings.source.clone(),
+            cyrus: self.site.version_shown(),
+            alarm: self.report.alarm.map(|alarm| match alarm {
+                Alarm::Vanished { before } => AlarmMark { before, after: 0 },
+                Alarm::MassLoss { before, after } => AlarmMark { before, after },
+            }),
+            dead,
+        };
+        let commit = writer.commit(table, facts).await?;
+        self.report.commit = Some(commit.commit.number);
+        Ok(())
+    }
+
+    /// Compares the messages that the server has `now` with those of the last snapshot.
+    fn alarm(&mut self, now: u64) {
+        let before = messages_of(&self.old);
+        if now.saturating_mul(2) < before {
+            self.report.alarm = Some(Alarm::MassLoss { before, after: now });
+        }
+    }
+
+    /// Appends a folder's metadata, as far as it changed, and makes its row.
+    async fn folder(
+        &mut self,
+        writer: &mut Writer,
+        capture: &Capture,
+        captured: &Captured,
+        bodies: FolderBodies,
+        next: &mut Next,
+    ) -> Result<FolderRow, Error> {
+        for problem in bodies.problems {
+            self.report.problem(problem);
+        }
+        let folder = &captured.folder;
+        let old = self.by_id.get(&captured.id).map(|at| &self.old.folders[*at]);
+        let mut row = FolderRow {
+            name: folder.name.clone(),
+            id: captured.id.clone(),
+            entry: folder.entry.clone(),
+            exists: bodies.exists,
+            expunged: bodies.expunged,
+            bytes: bodies.bytes,
+            young: captured.young,
+            missing: bodies.missing,
+            ..FolderRow::default()
+        };
+        let mut contents: Vec<(&str, Vec<u8>, FileTuple)> = Vec::new();
+        for (file, tuple) in MetaFile::ALL.into_iter().zip(&folder.tuples) {
+            if let Some(bytes) = capture.load(self.io, &folder.name, file).await? {
+                if file == MetaFile::Index
+                    && let Ok(index) = Index::parse(&bytes)
+                {
+                    let header = index.header();
+                    row.version = Some(header.minor_version);
+                    row.uidvalidity = Some(header.uidvalidity);
+                    row.modseq = header.highestmodseq;
+                    row.header_crc = header.header_crc;
+                }
+                contents.push((file.name(), bytes, tuple.unwrap_or_default()));
+            }
+        }
+        if !captured.annotations.is_empty() {
+            contents.push((MAILBOX_ANNOTATIONS, captured.annotations.clone(), FileTuple::default()));
+        }
+        if !bodies.guids.is_empty() {
+            contents.push((GUIDS, emit_guids(&bodies.guids), FileTuple::default()));
+        }
+        let dir = format!("folders/{}/", folder_dir(&captured.id));
+        for (name, bytes, tuple) in contents {
+            let sha1 = Guid::of(&bytes);
+            let at = match old.and_then(|row| row.file(name)) {
+                Some(had) if had.sha1 == sha1 => had.at,
+                had => {
+                    next.dead += had.map_or(0, |had| had.tuple.size);
+                    writer.file(format!("{dir}{name}").as_bytes(), tuple.mtime, &bytes, sha1).await?
+                }
+            };
+            row.files.push(FileRow { name: String::from(name), tuple, sha1, at });
+        }
+        for had in old.map_or(&[][..], |row| &row.files) {
+            if row.file(&had.name).is_none() {
+                next.dead += had.tuple.size;
+                writer.gone(format!("{dir}{}", had.name).as_bytes()).await?;
+            }
+        }
+        Ok(row)
+    }
+
+    /// Links for names that are new or mean another folder, tombstones for names that are gone.
+    async fn links(&mut self, writer: &mut Writer, next: &mut Next) -> Result<(), Error> {
+        let now = self.io.now();
+        for row in &next.table.folders {
+            if self.old.folder(&row.name).is_some_and(|old| old.id == row.id) {
+                continue;
+            }
+            self.report.names_new += 1;
+            let target = format!("../folders/{}", folder_dir(&row.id));
+            writer.link(&link_name(&row.name), target.as_bytes(), now).await?;
+        }
+        for old in &self.old.folders {
+            if next.table.folder(&old.name).is_none() {
+                self.report.names_gone += 1;
+                writer.link(&link_name(&old.name), b"", now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Files that belong to no folder.
+    async fn states(&mut self, writer: &mut Writer, capture: &Capture, next: &mut Next) -> Result<(), Error> {
+        for state in &capture.pass.states {
+            if let Some(row) = self.state(writer, capture, state, next).await? {
+                next.table.states.push(row);
+            }
+        }
+        for (name, error) in &capture.failed_states {
+            self.report.problem(Problem::State { name: name.clone(), error: error.clone() });
+        }
+        let row = self.mailboxes(writer, &capture.pass).await?;
+        next.table.states.push(row);
+        next.table.states.sort_by(|a, b| a.name.cmp(&b.name));
+        for old in &self.old.states {
+            if state_row(&next.table, &old.name).is_none() {
+                match &old.content {
+                    StateContent::File { size, .. } => {
+                        next.dead += size;
+                        writer.gone(&old.name).await?;
+                    }
+                    StateContent::Link { .. } => drop(writer.link(&old.name, b"", self.io.now()).await?),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn state(
+        &mut self,
+        writer: &mut Writer,
+        capture: &Capture,
+        state: &State,
+        next: &mut Next,
+    ) -> Result<Option<StateRow>, Error> {
+        let old = state_row(&self.old, &state.name);
+        match &state.what {
+            StateKind::Link(target) => {
+                if let Some(old) = old.filter(|old| compare::is_link_to(old, target)) {
+                    return Ok(Some(old.clone()));
+                }
+                let at = writer.link(&state.name, target, self.io.now()).await?;
+                let content = StateContent::Link { target: target.clone(), at };
+                Ok(Some(StateRow { name: state.name.clone(), tuple: None, content }))
+            }
+            StateKind::File(_) => {
+                // One that vanished between the look and the reading is as good as gone.
+                let Some((bytes, tuple)) = capture.states.get(&state.name) else { return Ok(old.cloned()) };
+                let content = self.content(writer, &state.name, old, bytes, tuple.map(|t| t.mtime), next).await?;
+                Ok(Some(StateRow { name: state.name.clone(), tuple: *tuple, content }))
+            }
+        }
+    }
+
+    /// Appends a user file unless the archive has this content of it.
+    async fn content(
+        &self,
+        writer: &mut Writer,
+        name: &[u8],
+        old: Option<&StateRow>,
+        bytes: &[u8],
+        mtime: Option<Time>,
+        next: &mut Next,
+    ) -> Result<StateContent, Error> {
+        let sha1 = Guid::of(bytes);
+        if let Some(StateRow { content: StateContent::File { sha1: had, size, at }, .. }) = old {
+            if *had == sha1 {
+                return Ok(StateContent::File { sha1, size: *size, at: *at });
+            }
+            next.dead += size;
+        }
+        let at = writer.file(name, mtime.unwrap_or(self.io.now()), bytes, sha1).await?;
+        Ok(StateContent::File { sha1, size: bytes.len() as u64, at })
+    }
+
+    /// The user's records of mailboxes.db, those by uniqueid (with the history of names) among them.
+    async fn mailboxes(&mut self, writer: &mut Writer, pass: &Pass) -> Result<StateRow, Error> {
+        let old = state_row(&self.old, MAILBOXES).cloned();
+        let entries = pass.folders.iter().map(|f| (&f.name, &f.entry));
+        if let Some(old) = &old
+            && entries.eq(self.old.folders.iter().map(|row| (&row.name, &row.entry)))
+        {
+            return Ok(old.clone());
+        }
+        let mut records: Vec<(Vec<u8>, Vec<u8>)> = pass.folders.iter().map(|f| (f.key.clone(), f.entry.clone())).collect();
+        records.extend(self.site.id_records(self.io, &pass.folders).await?);
+        records.sort();
+        let bytes = flat::emit(&records);
+        let mut next = Next::default();
+        let content = self.content(writer, MAILBOXES, old.as_ref(), &bytes, None, &mut next).await?;
+        Ok(StateRow { name: MAILBOXES.to_vec(), tuple: None, content })
+    }
+}
+
+use crate::source::Tuple as FileTuple;
+
+/// Entry of the SHA-1s of a folder whose index has none.
+pub(crate) const GUIDS: &str = "guids";
+
+fn messages_of(table: &Table) -> u64 {
+    table.folders.iter().map(|row| row.exists + row.expunged).sum()
+}
+
+/// A uniqueid as a directory name.
+pub fn folder_dir(id: &[u8]) -> String {
+    let plain = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-');
+    if id.iter().all(plain) {
+        String::from_utf8_lossy(id).into_owned()
+    } else {
+        percent(id, b"./!\"#$&'()*+,:;<=>?@[\\]^`{|}~")
+    }
+}
+
+/// The entry name of a folder's link.
+pub fn link_name(folder: &[u8]) -> Vec<u8> {
+    let mut name = b"imap/".to_vec();
+    name.extend_from_slice(percent(folder, b"/").as_bytes());
+    name
+}
+
+fn emit_guids(guids: &BTreeMap<u32, (Guid, u64)>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (uid, (guid, size)) in guids {
+        out.extend_from_slice(format!("{uid} {guid} {size}\n").as_bytes());
+    }
+    out
+}
+
+/// Reads what [`emit_guids`] wrote; lines that it did not write are left out, their messages will be read again.
+pub(crate) fn parse_guids(bytes: &[u8]) -> BTreeMap<u32, (Guid, u64)> {
+    let parse = |line: &[u8]| {
+        let text = core::str::from_utf8(line).ok()?;
+        let mut words = text.split(' ');
+        let (uid, guid, size) = (words.next()?, words.next()?, words.next()?);
+        Some((uid.parse().ok()?, (Guid::from_hex(guid.as_bytes())?, size.parse().ok()?)))
+    };
+    bytes.split(|&c| c == b'\n').filter_map(parse).collect()
+}

@@ -1,0 +1,135 @@
+//! What a run came to, for whoever prints it and for the exit status.
+//!
+//! What must not come in: printing.
+
+use crate::error::Error;
+use crate::guid::Guid;
+use crate::time::Span;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// Problems that are listed one by one; more are only counted.
+pub const PROBLEMS_LISTED_MAX: usize = 1000;
+
+/// The outcome of a run over one user.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// The number of the commit that was written; `None` if nothing had changed.
+    pub commit: Option<u64>,
+    /// Folders that the user has.
+    pub folders: u64,
+    /// Folders whose metadata was read.
+    pub folders_changed: u64,
+    /// Names that came, by creation or rename.
+    pub names_new: u64,
+    /// Names that went.
+    pub names_gone: u64,
+    /// Messages that were appended.
+    pub messages_added: u64,
+    /// Their bytes.
+    pub bytes_added: u64,
+    /// Visible messages, those in several folders counted in each.
+    pub messages: u64,
+    /// Length of the archive, in bytes.
+    pub archive_bytes: u64,
+    /// The longest time for which locks were held.
+    pub longest_hold: Span,
+    /// Folders changed in every round of the capture: the set may not be of one moment.
+    pub unsettled: bool,
+    /// Something that a person should look at before anything is dropped from the archive.
+    pub alarm: Option<Alarm>,
+    /// What could not be saved, at most [`PROBLEMS_LISTED_MAX`] of them.
+    pub problems: Vec<Problem>,
+    /// How many problems there were.
+    pub problems_count: u64,
+    /// What opening the archive found: an interrupted run was mended, a damaged end set aside. Worded for a person.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// True if everything that the user has is saved, and nothing is alarming.
+    pub fn is_clean(&self) -> bool {
+        self.problems_count == 0 && self.alarm.is_none()
+    }
+
+    pub(super) fn problem(&mut self, problem: Problem) {
+        self.problems_count += 1;
+        if self.problems.len() < PROBLEMS_LISTED_MAX {
+            self.problems.push(problem);
+        }
+    }
+}
+
+/// A loss on the server that is too large to be believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Alarm {
+    /// The archive has messages, and the server knows nothing of the user.
+    Vanished {
+        /// Messages at the last commit.
+        before: u64,
+    },
+    /// More than half of the messages are gone since the last commit.
+    MassLoss {
+        /// Messages at the last commit.
+        before: u64,
+        /// Messages now.
+        after: u64,
+    },
+}
+
+/// Something that could not be saved as it should be. The rest of the user is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Problem {
+    /// A message.
+    Message {
+        /// The folder's name.
+        folder: Vec<u8>,
+        /// UID.
+        uid: u32,
+        /// The GUID that the index gives, if it gives one.
+        guid: Option<Guid>,
+        /// The file, escaped.
+        path: String,
+        /// What is wrong.
+        why: Why,
+    },
+    /// A record of cyrus.index that cannot be read.
+    Record {
+        /// The folder's name.
+        folder: Vec<u8>,
+        /// What is wrong.
+        error: Error,
+    },
+    /// A file of the user that belongs to no folder; the archive keeps what it had.
+    State {
+        /// Its name in the archive.
+        name: Vec<u8>,
+        /// What is wrong.
+        error: Error,
+    },
+    /// A whole folder: its metadata could not be read; the archive keeps what it had.
+    Folder {
+        /// The folder's name.
+        folder: Vec<u8>,
+        /// What is wrong.
+        error: Error,
+    },
+}
+
+/// What is wrong with a message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Why {
+    /// There is no such file.
+    Absent,
+    /// It cannot be read.
+    Unreadable(Error),
+    /// Its content does not have the SHA-1 or the length that the index gives. It is saved under the SHA-1 that it has.
+    Mismatch {
+        /// SHA-1 of the content.
+        found: Guid,
+        /// Length of the content in bytes.
+        found_size: u64,
+        /// Length in the index.
+        expected_size: u64,
+    },
+}

@@ -1,0 +1,123 @@
+//! The stat pass: what a user has, and the tuples of all files whose change matters, without opening one of them.
+//!
+//! The cost is a few pages of mailboxes.db and one stat for each metadata file. What must not come in: locks on mailboxes.
+
+use super::site::Site;
+use super::{Folder, MetaFile, Pass, State, StateKind, Tuple};
+use crate::cyrus::names::Owner;
+use crate::error::{Error, Fault};
+use crate::io::{FileKind, Io, Place, Stat};
+use alloc::vec::Vec;
+
+/// Folders that one owner may have. The largest shared hierarchies known have some 10^5.
+pub const FOLDERS_MAX: usize = 2_000_000;
+/// Names in one sieve directory.
+const SIEVE_NAMES_MAX: usize = 10_000;
+/// Folders whose files are looked at in one operation.
+const FOLDERS_AT_ONCE: usize = 1024;
+
+/// Looks at `owner`. `quota_roots` are roots to look for besides the owner's own. A user who is not there gives an empty pass.
+pub async fn pass(site: &mut Site, io: &Io, owner: &Owner, quota_roots: &[Vec<u8>]) -> Result<Pass, Error> {
+    let Pass { mut folders, mut unreadable, .. } = site.folders(io, owner).await?;
+    fill_tuples(io, &mut folders, &mut unreadable).await?;
+    let inbox = folders.iter().find(|f| f.name == b"INBOX").cloned();
+    let mut states = Vec::new();
+    if !folders.is_empty() {
+        let mut candidates = site.user_files(owner, inbox.as_ref())?;
+        for root in quota_roots {
+            candidates.push((state_name(b"meta/quota/", root), site.quota_file(root)?));
+        }
+        candidates.extend(site.own_quota(owner)?.into_iter().map(|(root, place)| (state_name(b"meta/quota/", &root), place)));
+        candidates.sort();
+        candidates.dedup();
+        states = present_files(io, candidates).await?;
+        if let Some(dir) = site.sieve_dir(owner, inbox.as_ref())? {
+            sieve(io, &dir, &mut states).await?;
+        }
+        states.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    let annotations_db = match site.annotations_place() {
+        Some(place) => optional(io.stat(&place).await, &place)?.map(Tuple::from),
+        None => None,
+    };
+    Ok(Pass { folders, states, annotations_db, unreadable })
+}
+
+fn state_name(prefix: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut full = prefix.to_vec();
+    full.extend_from_slice(crate::escape::percent(name, b"/").as_bytes());
+    full
+}
+
+/// Stats the metadata files of all folders. A folder whose files cannot be looked at goes to `unreadable`.
+pub async fn fill_tuples(io: &Io, folders: &mut Vec<Folder>, unreadable: &mut Vec<(Vec<u8>, Error)>) -> Result<(), Error> {
+    let mut bad = Vec::new();
+    for (n, chunk) in folders.chunks_mut(FOLDERS_AT_ONCE).enumerate() {
+        let places: Vec<Place> = chunk.iter().flat_map(|f| f.paths.meta.iter().cloned()).collect();
+        let stats = stat_all(io, places).await?;
+        for (i, (folder, stats)) in chunk.iter_mut().zip(stats.chunks(MetaFile::ALL.len())).enumerate() {
+            if let Err(error) = set_tuples(folder, stats) {
+                bad.push((n * FOLDERS_AT_ONCE + i, error));
+            }
+        }
+    }
+    for (at, error) in bad.into_iter().rev() {
+        unreadable.push((folders.remove(at).name, error));
+    }
+    Ok(())
+}
+
+fn set_tuples(folder: &mut Folder, stats: &[Result<Stat, Fault>]) -> Result<(), Error> {
+    for ((tuple, place), stat) in folder.tuples.iter_mut().zip(&folder.paths.meta).zip(stats) {
+        *tuple = optional(*stat, place)?.map(Tuple::from);
+    }
+    Ok(())
+}
+
+async fn stat_all(io: &Io, places: Vec<Place>) -> Result<Vec<Result<Stat, Fault>>, Error> {
+    io.stat_many(places).await.map_err(|fault| Error::world("stat", "many files", fault))
+}
+
+/// A name that does not exist is no error here.
+fn optional(stat: Result<Stat, Fault>, place: &Place) -> Result<Option<Stat>, Error> {
+    match stat {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Fault::NotFound) => Ok(None),
+        Err(fault) => Err(Error::world("stat", place.shown(), fault)),
+    }
+}
+
+async fn present_files(io: &Io, candidates: Vec<(Vec<u8>, Place)>) -> Result<Vec<State>, Error> {
+    let stats = stat_all(io, candidates.iter().map(|(_, place)| place.clone()).collect()).await?;
+    let mut states = Vec::new();
+    for ((name, place), stat) in candidates.into_iter().zip(stats) {
+        if let Some(stat) = optional(stat, &place)? {
+            states.push(State { name, place, what: StateKind::File(stat.into()) });
+        }
+    }
+    Ok(states)
+}
+
+/// The scripts of a sieve directory, their bytecode, and the link that says which one is active.
+async fn sieve(io: &Io, dir: &Place, states: &mut Vec<State>) -> Result<(), Error> {
+    let names = match io.list(dir, SIEVE_NAMES_MAX).await {
+        Ok(names) => names,
+        Err(Fault::NotFound) => return Ok(()),
+        Err(fault) => return Err(Error::world("list", dir.shown(), fault)),
+    };
+    let mut files = Vec::new();
+    for entry in names {
+        let (name, place) = (state_name(b"sieve/", &entry.name), dir.join(&entry.name));
+        match entry.kind {
+            FileKind::Regular => files.push((name, place)),
+            FileKind::Link => match io.read_link(&place).await {
+                Ok(target) => states.push(State { name, place, what: StateKind::Link(target) }),
+                Err(Fault::NotFound) => {}
+                Err(fault) => return Err(Error::world("read link", place.shown(), fault)),
+            },
+            FileKind::Directory | FileKind::Other => {}
+        }
+    }
+    states.extend(present_files(io, files).await?);
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Where each owner's archive lies in the store (FORMAT.md section 1).
+//!
+//! What must not come in: what is in an archive.
+
+use crate::cyrus::names::Owner;
+use crate::error::{Error, Fault};
+use crate::escape::{percent, unpercent};
+use crate::guid::Guid;
+use crate::io::{FileKind, Io, Place};
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// The directory of all mailboxes that belong to no user. No userid encodes to this.
+const SHARED: &str = "%shared";
+/// The longest file name that file systems take.
+const NAME_MAX: usize = 255;
+/// Archives in one of the 256 directories of a store.
+const DIR_NAMES_MAX: usize = 4_000_000;
+
+/// The directory of an owner's archive. Refused for a userid that is empty or too long for a file name.
+pub fn archive_dir(owner: &Owner) -> Result<Place, Error> {
+    let (name, hash) = match owner {
+        Owner::Shared => (String::from(SHARED), Guid::of(SHARED.as_bytes())),
+        Owner::User(userid) => (dir_name(userid), Guid::of(userid)),
+    };
+    if name.is_empty() || name.len() > NAME_MAX {
+        let found = name.len();
+        return Err(Error::Refused(format!(
+            "userid: {found} bytes when encoded for a file name, the limit is 1 to {NAME_MAX}"
+        )));
+    }
+    Ok(Place::store(format!("{:02x}/{name}", hash.0[0])))
+}
+
+fn dir_name(userid: &[u8]) -> String {
+    let name = percent(userid, b"/");
+    // Neither hidden nor `..`.
+    match name.strip_prefix('.') {
+        Some(rest) => format!("%2E{rest}"),
+        None => name,
+    }
+}
+
+/// The owner whose directory has this name; `None` for a name that is none of ours.
+fn owner_of(name: &[u8]) -> Option<Owner> {
+    if name == SHARED.as_bytes() {
+        return Some(Owner::Shared);
+    }
+    let userid = unpercent(name)?;
+    (!userid.is_empty() && dir_name(&userid).as_bytes() == name).then_some(Owner::User(userid))
+}
+
+/// Everybody who has a directory in the store, in order; shared mailboxes last. An absent store has nobody.
+pub async fn owners(io: &Io) -> Result<Vec<Owner>, Error> {
+    let mut owners = BTreeSet::new();
+    for n in 0..=255u8 {
+        let dir = Place::store(format!("{n:02x}"));
+        let names = match io.list(&dir, DIR_NAMES_MAX).await {
+            Ok(names) => names,
+            Err(Fault::NotFound) => continue,
+            Err(fault) => return Err(Error::world("list", dir.shown(), fault)),
+        };
+        let found = names.iter().filter(|entry| entry.kind == FileKind::Directory).filter_map(|entry| owner_of(&entry.name));
+        owners.extend(found.filter(|owner| archive_dir(owner).is_ok_and(|place| place.parent() == dir)));
+    }
+    Ok(owners.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_are_safe_and_tell_their_owner() {
+        for userid in ["anna", "..", ".hidden", "a/b", "b\u{f6}b", "%shared", "x@y.z", "a%2Fb", " ", "\0"] {
+            let owner = Owner::User(userid.as_bytes().to_vec());
+            let place = archive_dir(&owner).unwrap();
+            let name = place.path.splitn(2, |&c| c == b'/').nth(1).unwrap();
+            assert!(!name.contains(&b'/') && !name.starts_with(b".") && name.is_ascii(), "{place:?}");
+            assert_eq!(owner_of(name), Some(owner), "{place:?}");
+        }
+        assert_eq!(owner_of(b"%shared"), Some(Owner::Shared));
+        assert_eq!(owner_of(b"a%2fb"), None, "only the form that is written");
+        assert_eq!(owner_of(b".x"), None);
+        assert!(archive_dir(&Owner::User(Vec::new())).is_err());
+        assert!(archive_dir(&Owner::User(alloc::vec![b'x'; 256])).is_err());
+    }
+}
