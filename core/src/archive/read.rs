@@ -436,8 +436,11 @@ async fn next_header(io: &Io, file: FileId, mut from: u64, len: u64) -> Result<O
         if let Some(found) = member::find_header(&bytes, 0) {
             return Ok(Some(from + found as u64));
         }
+        if bytes.len() < SEARCH {
+            break;
+        }
         // A header may lie across the border.
-        from += (bytes.len().saturating_sub(FOOTER_LEN)).max(1) as u64;
+        from += (SEARCH - FOOTER_LEN) as u64;
     }
     Ok(None)
 }
