@@ -605,7 +605,7 @@ impl Writer {
                     Ok(piece) => piece,
                     Err(error) => {
                         let _ = io.close(to).await;
-                        return Err(error);
+                        return Err(self.reader.named(error));
                     }
                 };
                 let len = piece.len() as u64;

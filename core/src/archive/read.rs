@@ -87,11 +87,7 @@ impl Reader {
     pub async fn open(io: &Io, dir: &Place) -> Result<Reader, Error> {
         let place = dir.join(ARCHIVE);
         let world = |doing| move |fault| Error::world(doing, String::new(), fault);
-        let name = |error| match error {
-            Error::World { doing, fault, .. } => Error::world(doing, place.shown(), fault),
-            other => other,
-        };
-        let file = io.open(&place, How::Read).await.map_err(world("open")).map_err(name)?;
+        let file = io.open(&place, How::Read).await.map_err(|fault| Error::world("open", place.shown(), fault))?;
         let opened = async {
             let len = io.fstat(file).await.map_err(world("stat"))?.size;
             match read_footer(io, file, len).await? {
@@ -103,9 +99,14 @@ impl Reader {
             Ok((len, head, end, state)) => Ok(Reader { io: io.clone(), dir: dir.clone(), file, len, head, end, state }),
             Err(error) => {
                 let _ = io.close(file).await;
-                Err(name(error))
+                Err(named(error, dir))
             }
         }
+    }
+
+    /// The error with the archive's name in it: what reads members knows no names.
+    pub(super) fn named(&self, error: Error) -> Error {
+        named(error, &self.dir)
     }
 
     /// Closes the file.
@@ -144,7 +145,7 @@ impl Reader {
 
     /// The commit whose member is `part`.
     pub async fn commit_at(&self, part: Part) -> Result<CommitAt, Error> {
-        let found = read_commit(&self.io, self.file, part.offset, part.len).await?;
+        let found = read_commit(&self.io, self.file, part.offset, part.len).await.map_err(|e| self.named(e))?;
         if found.part.sha1 != part.sha1 {
             return Err(Damage::new("archive", part.offset, "hash chain", found.part.sha1, part.sha1).into());
         }
@@ -255,9 +256,9 @@ impl Reader {
 
     /// The member at `offset` and its content.
     async fn member(&self, offset: u64) -> Result<(MemberInfo, Vec<u8>), Error> {
-        let head = read_at(&self.io, self.file, offset, FOOTER_LEN).await?;
+        let head = read_at(&self.io, self.file, offset, FOOTER_LEN).await.map_err(|e| self.named(e))?;
         let info = member::parse_header(&head).map_err(|d| shift(d, offset))?;
-        read_member(&self.io, self.file, offset, u64::from(info.len)).await
+        read_member(&self.io, self.file, offset, u64::from(info.len)).await.map_err(|e| self.named(e))
     }
 
     /// The content of the one entry that fills the members of `part`.
@@ -282,6 +283,13 @@ impl Reader {
             return Err(Damage::new("archive", part.offset, "SHA-1 of a table", found, part.sha1).into());
         }
         Ok(content)
+    }
+}
+
+fn named(error: Error, dir: &Place) -> Error {
+    match error {
+        Error::World { doing, object, fault } if object.is_empty() => Error::world(doing, dir.join(ARCHIVE).shown(), fault),
+        other => other,
     }
 }
 
