@@ -193,13 +193,23 @@ impl Writer {
             spare: Vec::new(),
             notes: Vec::new(),
         };
-        if writer.reader.state != End::Footer
-            && let Err(error) = writer.mend().await
-        {
-            writer.close().await;
-            return Err(error);
+        match writer.prepare().await {
+            Ok(()) => Ok(writer),
+            Err(error) => {
+                writer.close().await;
+                Err(error)
+            }
         }
-        Ok(writer)
+    }
+
+    async fn prepare(&mut self) -> Result<(), Error> {
+        // Whoever made the archive may have been killed before the directory was synced. Commits behind the first had this done.
+        if self.reader.head.commit.number == 0
+            && let Err(fault) = self.reader.io.sync_dir(&self.reader.dir).await
+        {
+            return Err(Error::world("sync", self.reader.dir.shown(), fault));
+        }
+        if self.reader.state == End::Footer { Ok(()) } else { self.mend().await }
     }
 
     /// Closes the archive and lets the lock go. What was not committed is nothing.
@@ -685,8 +695,8 @@ async fn create(io: &Io, dir: &Place, settings: &Settings, id: [u8; 16]) -> Resu
     let written = written.await;
     let _ = io.close(file).await;
     written?;
-    io.rename(&new, &place).await.map_err(world("rename"))?;
-    io.sync_dir(dir).await.map_err(|fault| Error::world("sync", dir.shown(), fault))
+    // The directory is synced when the archive is opened, whoever created it.
+    io.rename(&new, &place).await.map_err(world("rename"))
 }
 
 /// Head, commit 0 and footer.
