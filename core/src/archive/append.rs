@@ -595,6 +595,10 @@ impl Writer {
         if let Err(fault) = self.reader.io.truncate(self.file, end).await {
             return self.fail("truncate", fault);
         }
+        // A footer promises that what it closes is durable; if the run was killed, its commit may be in the page cache only.
+        if let Err(fault) = self.reader.io.sync(self.file).await {
+            return self.fail("sync", fault);
+        }
         self.end_with(&head).await?;
         self.at = self.reader.end;
         Ok(())
