@@ -463,11 +463,11 @@ async fn judge_tail(io: &Io, file: FileId, end: u64, len: u64) -> Result<End, Er
         let head = read_at(io, file, at, FOOTER_LEN).await?;
         let Ok(info) = member::parse_header(&head) else { break };
         let member_len = u64::from(info.len);
-        if info.kind == Kind::Commit {
-            return Ok(End::Damaged);
-        }
         if at + member_len > len || !member::is_whole(&read_at(io, file, at, member_len as usize).await?) {
             break;
+        }
+        if matches!(info.kind, Kind::Commit | Kind::Footer) {
+            return Ok(End::Damaged);
         }
         at += member_len;
     }
