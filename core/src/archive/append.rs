@@ -581,9 +581,7 @@ impl Writer {
         let end = self.reader.end;
         let tail = self.reader.len - end;
         if tail > 0 {
-            let word = self.reader.state.word();
-            let name = [ASIDE, format!("{}-{end}-{word}", head.commit.number).as_bytes()].concat();
-            let place = self.reader.dir.join(&name);
+            let place = self.aside_place(head.commit.number, end).await?;
             self.set_aside(&place, end).await?;
             self.notes.push(match self.reader.state {
                 End::Damaged => {
@@ -602,6 +600,26 @@ impl Writer {
         self.end_with(&head).await?;
         self.at = self.reader.end;
         Ok(())
+    }
+
+    /// The name for bytes that are set aside. What an interrupted run left replaces what one left before; damaged bytes get a name
+    /// that is free, for those that are kept already may be the only ones: the crash of a mending changes what the next one finds.
+    async fn aside_place(&mut self, number: u64, end: u64) -> Result<Place, Error> {
+        let word = self.reader.state.word();
+        let place = |infix: String| self.reader.dir.join(&[ASIDE, format!("{number}-{end}{infix}-{word}").as_bytes()].concat());
+        let first = place(String::new());
+        if self.reader.state != End::Damaged {
+            return Ok(first);
+        }
+        for n in 1..=DIR_NAMES_MAX {
+            let place = if n == 1 { first.clone() } else { place(format!(".{n}")) };
+            match self.reader.io.stat(&place).await {
+                Err(Fault::NotFound) => return Ok(place),
+                Ok(_) => {}
+                Err(fault) => return Err(Error::world("stat", place.shown(), fault)),
+            }
+        }
+        Err(Error::Limit { object: first.shown(), limit: DIR_NAMES_MAX as u64, found: DIR_NAMES_MAX as u64 + 1 })
     }
 
     async fn set_aside(&mut self, place: &Place, from: u64) -> Result<(), Error> {
