@@ -40,7 +40,7 @@ pub enum Trouble {
     CrashAfter,
     /// The machine stops when only so many bytes of a write have had their effect; for other operations like `CrashBefore`.
     Torn(usize),
-    /// The operation fails. The first half of a write has its effect all the same.
+    /// The operation fails. The first half of a write has its effect all the same, and a file is closed as Linux does it.
     Fail(Fault),
     /// The operation fails, and if it is a sync, what it should have made durable is dropped.
     Forget(Fault),
@@ -377,14 +377,18 @@ impl SimDisk {
                 return None;
             }
             Some(Trouble::Fail(fault)) => {
-                if let Op::WriteAt { data, .. } = &op {
-                    self.tear(&op, data.len() / 2);
+                match &op {
+                    Op::WriteAt { data, .. } => self.tear(&op, data.len() / 2),
+                    Op::Close(_) => drop(self.perform(op)),
+                    _ => {}
                 }
                 Err(fault)
             }
             Some(Trouble::Forget(fault)) => {
-                if let Op::Sync(file) = op {
-                    self.forget(file);
+                match op {
+                    Op::Sync(file) => self.forget(file),
+                    Op::Close(_) => drop(self.perform(op)),
+                    _ => {}
                 }
                 Err(fault)
             }

@@ -1,5 +1,7 @@
 //! What the tests share: simulated disk, generators, checks.
 
+pub mod check;
 pub mod choose;
 pub mod disk;
 pub mod drive;
+pub mod story;
