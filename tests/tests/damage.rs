@@ -393,7 +393,6 @@ fn damaged_bytes_that_were_set_aside_stay_when_the_same_end_is_mended_again() {
     }
     let asides: Vec<Vec<u8>> = disk.store().into_iter().filter(|(name, _)| name.contains(".aside-")).map(|(_, b)| b).collect();
     let footer = &bytes[bytes.len() - FOOTER_LEN..];
-    // `..-damaged` comes before `...2-damaged` in no order that matters; all three are there.
     for junk in [&b"first"[..], b"second", b"third"] {
         assert!(asides.contains(&[footer, junk].concat()), "{}", disk.take_transcript());
     }
