@@ -117,7 +117,8 @@ fn names(store: &BTreeMap<String, Vec<u8>>) -> String {
     store.iter().map(|(name, content)| format!("{name} {} bytes; ", content.len())).collect()
 }
 
-/// Readers of another make read the archive to its very end and find only complete entries, all messages of `batches` among them.
+/// Readers of another make read the archive to its very end and find only complete entries, all messages of `batches` among
+/// them.
 pub fn others_can_read_it(disk: &SimDisk, story: &[Batch], batches: &[usize]) -> Check {
     let bytes = disk.content(&archive()).ok_or("there is no archive")?;
     let entries = foreign_entries(bytes).map_err(|e| format!("tar and gzip of another make: {e}"))?;
@@ -169,7 +170,8 @@ pub fn nothing_open(disk: &SimDisk) -> Check {
     if disk.open_files() == 0 { Ok(()) } else { Err(format!("{} files are open", disk.open_files())) }
 }
 
-/// What `mended` has not kept of the archive `found`, an aside file holds exactly; below that nothing changed. Gives the bytes set aside.
+/// What `mended` has not kept of the archive `found`, an aside file holds exactly; below that nothing changed. Gives the
+/// bytes set aside.
 pub fn cut_bytes_are_aside(found: &[u8], mended: &SimDisk) -> Result<usize, String> {
     let now = mended.content(&archive()).ok_or("there is no archive")?;
     if now == found {

@@ -2,15 +2,19 @@
 //!
 //! What is modelled, after FORMAT.md section 8 ("The medium"):
 //!
-//! * A file has a **durable** image, which a power loss leaves, and a **live** one, which reads see. [`Op::Sync`] makes them equal.
-//! * A power loss ([`SimDisk::lose_power`]) keeps of a file that was not synced any subset of the 512-byte blocks that differ, and any
-//!   length between the two. Blocks that the durable image does not have are zeros until they survive.
-//! * A new, renamed or removed name is durable after [`Op::SyncDir`] on its directory. Before, each such change survives or not,
-//!   independently of the others; a rename survives as a whole. [`Op::MakeDir`] is durable at once, as its contract says.
-//! * A killed process ([`SimDisk::kill`]) loses its open files and locks and nothing else: what it wrote is live and not durable.
+//! * A file has a **durable** image, which a power loss leaves, and a **live** one, which reads see. [`Op::Sync`] makes them
+//!   equal.
+//! * A power loss ([`SimDisk::lose_power`]) keeps of a file that was not synced any subset of the 512-byte blocks that
+//!   differ, and any length between the two. Blocks that the durable image does not have are zeros until they survive.
+//! * A new, renamed or removed name is durable after [`Op::SyncDir`] on its directory. Before, each such change survives or
+//!   not, independently of the others; a rename survives as a whole. [`Op::MakeDir`] is durable at once, as its contract
+//!   says.
+//! * A killed process ([`SimDisk::kill`]) loses its open files and locks and nothing else: what it wrote is live and not
+//!   durable.
 //! * A failed sync may forget: blocks that were not durable are dropped, and reads see what the disk has ([`Trouble::Forget`]).
 //!
-//! Not modelled: blocks that change by themselves (the damage tests do that by hand) and reordering among the system calls of one file.
+//! Not modelled: blocks that change by themselves (the damage tests do that by hand) and reordering among the system calls of
+//! one file.
 //!
 //! Everything is deterministic: time advances by a fixed amount for each operation, inodes and files are numbered as they come.
 

@@ -1,7 +1,7 @@
 //! What the simulated runs put into an archive, and how they do it.
 //!
-//! A story is a list of [`Batch`]es; each becomes one commit. No two batches have a message in common, so a commit can be recognized
-//! by what it brought.
+//! A story is a list of [`Batch`]es; each becomes one commit. No two batches have a message in common, so a commit can be
+//! recognized by what it brought.
 
 use crate::choose::Sampler;
 use cylinder_core::archive::append::{Settings, Writer};

@@ -499,8 +499,8 @@ fn the_same_seed_gives_the_same_transcript_and_the_same_bytes() {
     assert_ne!(play(1), play(2), "seeds make no difference");
 }
 
-/// Found by the sweep over the first run. Whoever created the archive was killed before it synced the directory; the next run found the
-/// archive, committed, and acknowledged what a power loss then took away together with the name.
+/// Found by the sweep over the first run. Whoever created the archive was killed before it synced the directory; the next run
+/// found the archive, committed, and acknowledged what a power loss then took away together with the name.
 #[test]
 fn a_name_that_a_killed_run_did_not_sync_is_synced_by_the_next() {
     let story = small_story();
@@ -511,8 +511,8 @@ fn a_name_that_a_killed_run_did_not_sync_is_synced_by_the_next() {
     assert_eq!(check::present(&disk, &story), Ok(vec![3]));
 }
 
-/// Found by the sweep over a later run. A run was killed with its whole commit in the page cache; the recovery wrote a footer behind it,
-/// and of both a power loss kept the footer and the commit's record, and not the messages.
+/// Found by the sweep over a later run. A run was killed with its whole commit in the page cache; the recovery wrote a footer
+/// behind it, and of both a power loss kept the footer and the commit's record, and not the messages.
 #[test]
 fn a_commit_that_only_the_page_cache_has_is_synced_before_its_footer() {
     let story = small_story();

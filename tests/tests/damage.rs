@@ -27,7 +27,8 @@ fn story() -> Vec<Batch> {
     vec![batch(1, &[600, 900]), batch(2, &[700]), batch(3, &[800, 66_000]), batch(4, &[500])]
 }
 
-/// The archive as its disk has it after three commits, members stored so that every byte of a tar header has a place of its own.
+/// The archive as its disk has it after three commits, members stored so that every byte of a tar header has a place of its
+/// own.
 fn finished(id: [u8; 16]) -> SimDisk {
     let (mut disk, story) = (SimDisk::new(), story());
     let settings = stored();
@@ -381,8 +382,8 @@ fn whatever_part_is_damaged_a_killed_run_costs_no_acknowledged_commit() {
     assert!(bad.is_empty(), "{bad:#?}");
 }
 
-/// Found by the crash tests: the crash of a mending left another tail than it had set aside, and the next mending, which used the same
-/// name, removed the only copy of the damaged bytes.
+/// Found by the crash tests: the crash of a mending left another tail than it had set aside, and the next mending, which used
+/// the same name, removed the only copy of the damaged bytes.
 #[test]
 fn damaged_bytes_that_were_set_aside_stay_when_the_same_end_is_mended_again() {
     let mut disk = finished(ID);
