@@ -1,5 +1,10 @@
 //! What the tests share: simulated disk, generators, checks.
 
+pub mod check;
+pub mod choose;
+pub mod disk;
+pub mod drive;
 pub mod imap;
 pub mod lab;
 pub mod sieve;
+pub mod story;

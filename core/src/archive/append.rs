@@ -193,13 +193,23 @@ impl Writer {
             spare: Vec::new(),
             notes: Vec::new(),
         };
-        if writer.reader.state != End::Footer
-            && let Err(error) = writer.mend().await
-        {
-            writer.close().await;
-            return Err(error);
+        match writer.prepare().await {
+            Ok(()) => Ok(writer),
+            Err(error) => {
+                writer.close().await;
+                Err(error)
+            }
         }
-        Ok(writer)
+    }
+
+    async fn prepare(&mut self) -> Result<(), Error> {
+        // Whoever made the archive may have been killed before the directory was synced. Commits behind the first had this done.
+        if self.reader.head.commit.number == 0
+            && let Err(fault) = self.reader.io.sync_dir(&self.reader.dir).await
+        {
+            return Err(Error::world("sync", self.reader.dir.shown(), fault));
+        }
+        if self.reader.state == End::Footer { Ok(()) } else { self.mend().await }
     }
 
     /// Closes the archive and lets the lock go. What was not committed is nothing.
@@ -571,9 +581,7 @@ impl Writer {
         let end = self.reader.end;
         let tail = self.reader.len - end;
         if tail > 0 {
-            let word = self.reader.state.word();
-            let name = [ASIDE, format!("{}-{end}-{word}", head.commit.number).as_bytes()].concat();
-            let place = self.reader.dir.join(&name);
+            let place = self.aside_place(head.commit.number, end).await?;
             self.set_aside(&place, end).await?;
             self.notes.push(match self.reader.state {
                 End::Damaged => {
@@ -585,9 +593,33 @@ impl Writer {
         if let Err(fault) = self.reader.io.truncate(self.file, end).await {
             return self.fail("truncate", fault);
         }
+        // A footer promises that what it closes is durable; if the run was killed, its commit may be in the page cache only.
+        if let Err(fault) = self.reader.io.sync(self.file).await {
+            return self.fail("sync", fault);
+        }
         self.end_with(&head).await?;
         self.at = self.reader.end;
         Ok(())
+    }
+
+    /// The name for bytes that are set aside. What an interrupted run left replaces what one left before; damaged bytes get a name
+    /// that is free, for those that are kept already may be the only ones: the crash of a mending changes what the next one finds.
+    async fn aside_place(&mut self, number: u64, end: u64) -> Result<Place, Error> {
+        let word = self.reader.state.word();
+        let place = |infix: String| self.reader.dir.join(&[ASIDE, format!("{number}-{end}{infix}-{word}").as_bytes()].concat());
+        let first = place(String::new());
+        if self.reader.state != End::Damaged {
+            return Ok(first);
+        }
+        for n in 1..=DIR_NAMES_MAX {
+            let place = if n == 1 { first.clone() } else { place(format!(".{n}")) };
+            match self.reader.io.stat(&place).await {
+                Err(Fault::NotFound) => return Ok(place),
+                Ok(_) => {}
+                Err(fault) => return Err(Error::world("stat", place.shown(), fault)),
+            }
+        }
+        Err(Error::Limit { object: first.shown(), limit: DIR_NAMES_MAX as u64, found: DIR_NAMES_MAX as u64 + 1 })
     }
 
     async fn set_aside(&mut self, place: &Place, from: u64) -> Result<(), Error> {
@@ -605,7 +637,7 @@ impl Writer {
                     Ok(piece) => piece,
                     Err(error) => {
                         let _ = io.close(to).await;
-                        return Err(error);
+                        return Err(self.reader.named(error));
                     }
                 };
                 let len = piece.len() as u64;
@@ -685,8 +717,8 @@ async fn create(io: &Io, dir: &Place, settings: &Settings, id: [u8; 16]) -> Resu
     let written = written.await;
     let _ = io.close(file).await;
     written?;
-    io.rename(&new, &place).await.map_err(world("rename"))?;
-    io.sync_dir(dir).await.map_err(|fault| Error::world("sync", dir.shown(), fault))
+    // The directory is synced when the archive is opened, whoever created it.
+    io.rename(&new, &place).await.map_err(world("rename"))
 }
 
 /// Head, commit 0 and footer.

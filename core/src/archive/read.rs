@@ -5,7 +5,7 @@
 
 use super::entry::{self, EntryKind, Parsed};
 use super::member::{self, FOOTER_LEN, Footer, HEADER_LEN, Kind, MEMBER_MAX, MemberInfo, RAW_MAX, TO_BE_CONTINUED};
-use super::record::{Commit, LIST_MAX, Location, MessageAt, MessageList, Part, TABLE_MAX, Table};
+use super::record::{Commit, CommitKind, LIST_MAX, Location, MessageAt, MessageList, Part, TABLE_MAX, Table};
 use crate::error::{Damage, Error, Fault};
 use crate::guid::Guid;
 use crate::io::{FileId, How, Io, Place};
@@ -90,11 +90,7 @@ impl Reader {
     pub async fn open(io: &Io, dir: &Place) -> Result<Reader, Error> {
         let place = dir.join(ARCHIVE);
         let world = |doing| move |fault| Error::world(doing, String::new(), fault);
-        let name = |error| match error {
-            Error::World { doing, fault, .. } => Error::world(doing, place.shown(), fault),
-            other => other,
-        };
-        let file = io.open(&place, How::Read).await.map_err(world("open")).map_err(name)?;
+        let file = io.open(&place, How::Read).await.map_err(|fault| Error::world("open", place.shown(), fault))?;
         let opened = async {
             let len = io.fstat(file).await.map_err(world("stat"))?.size;
             match read_footer(io, file, len).await? {
@@ -106,9 +102,14 @@ impl Reader {
             Ok((len, head, end, state)) => Ok(Reader { io: io.clone(), dir: dir.clone(), file, len, head, end, state }),
             Err(error) => {
                 let _ = io.close(file).await;
-                Err(name(error))
+                Err(named(error, dir))
             }
         }
+    }
+
+    /// The error with the archive's name in it: what reads members knows no names.
+    pub(super) fn named(&self, error: Error) -> Error {
+        named(error, &self.dir)
     }
 
     /// Closes the file.
@@ -152,7 +153,7 @@ impl Reader {
 
     /// The commit whose member is `part`.
     pub async fn commit_at(&self, part: Part) -> Result<CommitAt, Error> {
-        let found = read_commit(&self.io, self.file, part.offset, part.len).await?;
+        let found = read_commit(&self.io, self.file, part.offset, part.len).await.map_err(|e| self.named(e))?;
         if found.part.sha1 != part.sha1 {
             return Err(Damage::new("archive", part.offset, "hash chain", found.part.sha1, part.sha1).into());
         }
@@ -285,9 +286,9 @@ impl Reader {
 
     /// The member at `offset` and its content.
     async fn member(&self, offset: u64) -> Result<(MemberInfo, Vec<u8>), Error> {
-        let head = read_at(&self.io, self.file, offset, FOOTER_LEN).await?;
+        let head = read_at(&self.io, self.file, offset, FOOTER_LEN).await.map_err(|e| self.named(e))?;
         let info = member::parse_header(&head).map_err(|d| shift(d, offset))?;
-        read_member(&self.io, self.file, offset, u64::from(info.len)).await
+        read_member(&self.io, self.file, offset, u64::from(info.len)).await.map_err(|e| self.named(e))
     }
 
     /// The content of the one entry that fills the members of `part`.
@@ -323,6 +324,13 @@ fn top(raw: &[u8], at: Location, max: usize) -> Result<&[u8], Error> {
     };
     let size = usize::try_from(entry.size).unwrap_or(usize::MAX).min(max);
     Ok(&bytes[start..start.saturating_add(size).min(bytes.len())])
+}
+
+fn named(error: Error, dir: &Place) -> Error {
+    match error {
+        Error::World { doing, object, fault } if object.is_empty() => Error::world(doing, dir.join(ARCHIVE).shown(), fault),
+        other => other,
+    }
 }
 
 fn shift(mut damage: Damage, offset: u64) -> Error {
@@ -399,45 +407,14 @@ async fn read_footer(io: &Io, file: FileId, len: u64) -> Result<Option<(CommitAt
     }
 }
 
-/// What the search remembers of the way.
-#[derive(Default)]
-struct Trail {
-    commits: Vec<CommitAt>,
-    /// Members since the last commit, and whether damage lies between them.
-    since: Vec<(u64, u64)>,
-    gap: bool,
-    /// For each commit but the last: nothing. For the last: its members, and whether there was a gap.
-    last: (Vec<(u64, u64)>, bool),
-}
-
-impl Trail {
-    fn commit(&mut self, found: CommitAt) {
-        let fits = match self.commits.last() {
-            None => true,
-            Some(last) => {
-                last.commit.archive == found.commit.archive
-                    && found.commit.number > last.commit.number
-                    && found.commit.previous.is_some_and(|p| p.offset < found.part.offset)
-            }
-        };
-        if fits {
-            self.commits.push(found);
-            self.last = (core::mem::take(&mut self.since), core::mem::take(&mut self.gap));
-        } else {
-            self.gap = true;
-        }
-    }
-}
-
 /// Finds the head in a file without a good footer: hops over all members, and over damage.
 async fn search(io: &Io, file: FileId, len: u64) -> Result<(CommitAt, u64, End), Error> {
-    let mut trail = Trail::default();
+    let (mut before, mut last) = (None, None);
     let mut at = 0;
     while at + HEADER_LEN as u64 <= len {
         let head = read_at(io, file, at, FOOTER_LEN).await?;
         let info = member::parse_header(&head).ok().filter(|info| at + u64::from(info.len) <= len);
         let Some(info) = info else {
-            trail.gap = true;
             match next_header(io, file, at + 1, len).await? {
                 Some(next) => at = next,
                 None => break,
@@ -447,26 +424,59 @@ async fn search(io: &Io, file: FileId, len: u64) -> Result<(CommitAt, u64, End),
         let member_len = u64::from(info.len);
         if info.kind == Kind::Commit {
             match read_commit(io, file, at, member_len).await {
-                Ok(found) => trail.commit(found),
-                Err(Error::Damage(_)) => trail.gap = true,
+                Ok(found) if is_in_place(&found) && follows(&found, last.as_ref()) => before = last.replace(found),
+                Ok(_) | Err(Error::Damage(_)) => {}
                 Err(error) => return Err(error),
             }
-        } else if info.kind != Kind::Footer {
-            trail.since.push((at, member_len));
         }
         at += member_len;
     }
-    let (members, gap) = core::mem::take(&mut trail.last);
-    let good = !gap && all_whole(io, file, &members).await?;
-    if !good && trail.commits.len() > 1 {
-        trail.commits.pop();
-    }
-    let Some(head) = trail.commits.pop() else {
+    let Some(last) = last else {
         return Err(Damage::new("archive", 0, "commits", "none", "at least one; `cylinder repair` reads what is there").into());
+    };
+    let head = match before {
+        Some(before) if !counts(io, file, &last).await? => before,
+        _ => last,
     };
     let end = head.part.offset + head.part.len;
     let state = judge_tail(io, file, end, len).await?;
     Ok((head, end, state))
+}
+
+/// False for a commit that was written for another place in a file: its table, or the list of a checkpoint, stands right before it.
+fn is_in_place(found: &CommitAt) -> bool {
+    let Commit { kind, table, messages, .. } = &found.commit;
+    let before = if *kind == CommitKind::Snapshot { *table } else { messages.map(|(list, _)| list) };
+    before.is_none_or(|part| part.offset.checked_add(part.len) == Some(found.part.offset))
+}
+
+/// True if a commit can be one of the archive in which `last` is the newest so far.
+fn follows(found: &CommitAt, last: Option<&CommitAt>) -> bool {
+    last.is_none_or(|last| {
+        let Commit { archive, number, previous, .. } = &found.commit;
+        *archive == last.commit.archive
+            && *number > last.commit.number
+            && previous.is_some_and(|previous| previous.offset < found.part.offset)
+    })
+}
+
+/// True if the newest commit was acknowledged, or may have been: whatever stands behind a commit was written after its sync had
+/// returned. If nothing stands there, it counts if all that it brought is whole.
+async fn counts(io: &Io, file: FileId, last: &CommitAt) -> Result<bool, Error> {
+    let Part { offset, len, .. } = last.part;
+    if member::parse_header(&read_at(io, file, offset + len, FOOTER_LEN).await?).is_ok() {
+        return Ok(true);
+    }
+    let mut at = last.commit.previous.map_or(0, |previous| previous.offset.saturating_add(previous.len));
+    while at < offset {
+        let head = read_at(io, file, at, FOOTER_LEN).await?;
+        let Ok(info) = member::parse_header(&head) else { return Ok(false) };
+        if !member::is_whole(&read_at(io, file, at, info.len as usize).await?) {
+            return Ok(false);
+        }
+        at += u64::from(info.len);
+    }
+    Ok(at == offset)
 }
 
 /// The offset of the next member at or behind `from`.
@@ -476,33 +486,28 @@ pub(super) async fn next_header(io: &Io, file: FileId, mut from: u64, len: u64) 
         if let Some(found) = member::find_header(&bytes, 0) {
             return Ok(Some(from + found as u64));
         }
+        if bytes.len() < SEARCH {
+            break;
+        }
         // A header may lie across the border.
-        from += (bytes.len().saturating_sub(FOOTER_LEN)).max(1) as u64;
+        from += (SEARCH - FOOTER_LEN) as u64;
     }
     Ok(None)
 }
 
-async fn all_whole(io: &Io, file: FileId, members: &[(u64, u64)]) -> Result<bool, Error> {
-    for &(offset, len) in members {
-        if !member::is_whole(&read_at(io, file, offset, len as usize).await?) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
 /// Tells whether what lies behind the head is what a killed run leaves: whole members without a commit, then at most one torn one.
+/// A killed run writes over the footer, so a footer that is followed by anything is none of its traces.
 async fn judge_tail(io: &Io, file: FileId, end: u64, len: u64) -> Result<End, Error> {
     let mut at = end;
     while at + HEADER_LEN as u64 <= len {
         let head = read_at(io, file, at, FOOTER_LEN).await?;
         let Ok(info) = member::parse_header(&head) else { break };
         let member_len = u64::from(info.len);
-        if info.kind == Kind::Commit {
-            return Ok(End::Damaged);
-        }
         if at + member_len > len || !member::is_whole(&read_at(io, file, at, member_len as usize).await?) {
             break;
+        }
+        if matches!(info.kind, Kind::Commit | Kind::Footer) {
+            return Ok(End::Damaged);
         }
         at += member_len;
     }
