@@ -252,6 +252,24 @@ impl SimDisk {
         self.put(place.clone(), Node::File { durable: image.clone(), live: image });
     }
 
+    /// Changes a file in place, keeping its inode, as Cyrus changes an index.
+    pub fn change_file(&mut self, place: &Place, content: impl Into<Vec<u8>>) {
+        let image = Rc::new(content.into());
+        let now = self.now;
+        if let Some(inode) = self.live.get(place).and_then(|ino| self.inodes.get_mut(ino)) {
+            inode.node = Node::File { durable: image.clone(), live: image };
+            (inode.mtime, inode.ctime) = (now, now);
+        }
+    }
+
+    /// Takes a name away, and everything below it.
+    pub fn take_away(&mut self, place: &Place) {
+        let below = place.join(b"");
+        let is_part = |p: &Place| p == place || (p.root == place.root && p.path.starts_with(&below.path));
+        self.live.retain(|p, _| !is_part(p));
+        self.durable.retain(|p, _| !is_part(p));
+    }
+
     /// Puts a symbolic link there.
     pub fn put_link(&mut self, place: &Place, target: &[u8]) {
         self.put(place.clone(), Node::Link(target.to_vec()));

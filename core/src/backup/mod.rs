@@ -290,7 +290,8 @@ impl Run<'_> {
                 let row = self.folder(writer, capture, captured, bodies, &mut next).await?;
                 next.table.folders.push(row);
             } else if let Some(row) = row_of(&self.old, folder) {
-                next.table.folders.push(FolderRow { entry: folder.entry.clone(), ..row.clone() });
+                let young = capture.same.get(&folder.name).copied().unwrap_or(row.young);
+                next.table.folders.push(FolderRow { entry: folder.entry.clone(), young, ..row.clone() });
             }
         }
         let mut unseen = 0;

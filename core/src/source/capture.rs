@@ -103,8 +103,8 @@ pub struct Capture {
     pub longest_hold: Span,
     /// Something changed in every round: the set may not be of one moment.
     pub unsettled: bool,
-    /// Folders that were rechecked and found unchanged.
-    same: BTreeSet<Vec<u8>>,
+    /// Folders that were rechecked and found unchanged, and whether they are still too young to be trusted.
+    pub same: BTreeMap<Vec<u8>, bool>,
     /// Folders that were found without cyrus.index once.
     without_index: BTreeSet<Vec<u8>>,
     memory: u64,
@@ -174,17 +174,22 @@ pub async fn capture(
     let mut work = Work { site, owner, first, wanted, quota_roots, out: Capture::default() };
     let deadline = io.now().plus(work.site.patience().wait);
     settle(io, newest(first, wanted), resolution(first)).await?;
-    for _ in 0..ROUNDS_MAX {
+    let mut fruitless = 0;
+    while fruitless < ROUNDS_MAX {
+        let had = work.out.folders.len();
         match work.round(io, deadline).await {
             Ok(true) => return Ok(work.out),
-            Ok(false) => {}
+            Ok(false) if work.out.folders.len() > had => fruitless = 0,
+            Ok(false) => fruitless += 1,
+            // Not had within the hold limit: everything was let go, and is tried again as long as there is time.
+            Err(Error::Busy { .. }) if io.now() < deadline => {}
             Err(error) => {
                 work.out.finish(io).await;
                 return Err(error);
             }
         }
     }
-    work.out.unsettled = true;
+    work.give_up();
     Ok(work.out)
 }
 
@@ -234,11 +239,20 @@ impl Work<'_> {
         if held {
             self.out.longest_hold = self.out.longest_hold.max(io.now().since(hold.since));
         }
-        match result {
-            // Not had within the hold limit: let everything go and try again, as long as there is time.
-            Err(Error::Busy { .. }) if io.now() < deadline => Ok(false),
-            other => other,
+        result
+    }
+
+    /// Something changed in every round. What was read stands, each folder as of one moment; what never could be is a failure.
+    fn give_up(&mut self) {
+        self.out.unsettled = true;
+        let pass = core::mem::take(&mut self.out.pass);
+        for folder in &pass.folders {
+            if self.want(folder).is_some() && !self.out.folders.contains_key(&folder.name) {
+                let error = Error::Refused(String::from("it changed whenever it was looked at; the next run tries again"));
+                self.out.failed.insert(folder.name.clone(), error);
+            }
         }
+        self.out.pass = pass;
     }
 
     async fn look(&mut self, io: &Io, hold: &Hold) -> Result<bool, Error> {
@@ -276,7 +290,7 @@ impl Work<'_> {
             let same = captured.folder.tuples == folder.tuples && captured.folder.entry == folder.entry;
             return if same { None } else { Some(Want::Read) };
         }
-        if self.out.failed.contains_key(&folder.name) || self.out.same.contains(&folder.name) {
+        if self.out.failed.contains_key(&folder.name) || self.out.same.contains_key(&folder.name) {
             return None;
         }
         let before = self.first.folders.binary_search_by(|f| f.name.cmp(&folder.name)).ok().map(|i| &self.first.folders[i]);
@@ -319,7 +333,8 @@ impl Work<'_> {
                 Ok(true)
             }
             Ok(Seen::Same) => {
-                self.out.same.insert(folder.name.clone());
+                let young = folder.tuples.iter().flatten().any(|t| is_young(t, clock, coarse));
+                self.out.same.insert(folder.name.clone(), young);
                 Ok(true)
             }
             Ok(Seen::Vanished) => Ok(self.without_index(folder)),

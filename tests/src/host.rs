@@ -1,0 +1,200 @@
+//! A simulated Cyrus 3.6 host: folders and messages in memory, written to a [`SimDisk`] by the core's own emitters in the way
+//! Cyrus writes them: indexes are changed in place, headers and databases are replaced, message files come and go.
+
+use crate::disk::SimDisk;
+use cylinder_core::cyrus::conf::VersionLine;
+use cylinder_core::cyrus::db::twoskip;
+use cylinder_core::cyrus::header::{self, Form};
+use cylinder_core::cyrus::index::{self, Record, Uid, internal};
+use cylinder_core::cyrus::mailboxes::{self, MbEntry};
+use cylinder_core::guid::Guid;
+use cylinder_core::io::Place;
+use cylinder_core::time::Time;
+use std::collections::BTreeMap;
+
+/// imapd.conf of the host.
+pub const CONF: &str = "configdirectory: /var/lib/cyrus\npartition-default: /var/spool/cyrus\ndefaultpartition: default\n\
+    mboxname_lockpath: /run/cyrus/lock\nsievedir: /var/spool/sieve\n";
+
+/// A message of a folder.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mail {
+    /// UID.
+    pub uid: u32,
+    /// Content.
+    pub content: Vec<u8>,
+    /// System flags.
+    pub flags: u32,
+    /// Expunged; the file is still there.
+    pub expunged: bool,
+    /// The file is gone, and the record says so.
+    pub unlinked: bool,
+}
+
+/// A folder.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Folder {
+    /// uniqueid.
+    pub id: String,
+    /// UIDVALIDITY.
+    pub uidvalidity: u32,
+    /// Messages by ascending UID.
+    pub messages: Vec<Mail>,
+    /// HIGHESTMODSEQ.
+    pub modseq: u64,
+}
+
+impl Folder {
+    /// An empty folder.
+    pub fn new(id: &str) -> Folder {
+        Folder { id: id.to_owned(), uidvalidity: 1_795_000_000, messages: Vec::new(), modseq: 1 }
+    }
+
+    /// Delivers a message and gives its UID.
+    pub fn deliver(&mut self, content: &[u8]) -> u32 {
+        self.modseq += 1;
+        let uid = self.messages.last().map_or(1, |m| m.uid + 1);
+        self.messages.push(Mail { uid, content: content.to_vec(), flags: 0, expunged: false, unlinked: false });
+        uid
+    }
+
+    /// Sets flags of a message.
+    pub fn flag(&mut self, uid: u32, flags: u32) {
+        self.modseq += 1;
+        self.messages.iter_mut().filter(|m| m.uid == uid).for_each(|m| m.flags = flags);
+    }
+
+    fn index(&self) -> Vec<u8> {
+        let record = |m: &Mail| Record {
+            uid: Uid(m.uid),
+            internaldate: Time::from_secs(1_700_000_000 + i64::from(m.uid)),
+            last_updated: Time::from_secs(1_700_000_000),
+            size: m.content.len() as u64,
+            guid: Guid::of(&m.content),
+            modseq: Some(u64::from(m.uid)),
+            system_flags: m.flags,
+            internal_flags: if m.expunged { internal::EXPUNGED } else { 0 } | if m.unlinked { internal::UNLINKED } else { 0 },
+            ..Record::default()
+        };
+        let records: Vec<Record> = self.messages.iter().map(record).collect();
+        let header = index::Header {
+            minor_version: 17,
+            start_offset: 160,
+            record_size: 112,
+            last_uid: self.messages.last().map_or(0, |m| m.uid),
+            uidvalidity: self.uidvalidity,
+            exists: self.messages.iter().filter(|m| !m.expunged).count() as u32,
+            highestmodseq: Some(self.modseq),
+            deletedmodseq: Some(0),
+            createdmodseq: Some(1),
+            ..index::Header::default()
+        };
+        index::emit_index(&header, &records).expect("values that version 17 has room for")
+    }
+
+    fn header(&self, name: &str) -> Vec<u8> {
+        let header = header::Header {
+            uniqueid: self.id.clone().into_bytes(),
+            acl: vec![(b"anna".to_vec(), b"lrswipkxtecdan".to_vec())],
+            name: Some(name.as_bytes().to_vec()),
+            mbtype: Some(Default::default()),
+            form: Form::Dlist,
+            ..header::Header::default()
+        };
+        header.emit().expect("a header")
+    }
+
+    fn dir(&self) -> Place {
+        let id = &self.id;
+        Place::host(format!("/var/spool/cyrus/uuid/{}/{}/{id}", &id[..1], &id[1..2]))
+    }
+
+    fn entry(&self) -> Vec<u8> {
+        let entry = MbEntry {
+            uniqueid: Some(self.id.clone().into_bytes()),
+            partition: Some(b"default".to_vec()),
+            acl: Some(vec![(b"anna".to_vec(), b"lrswipkxtecdan".to_vec())]),
+            uidvalidity: self.uidvalidity,
+            foldermodseq: 1,
+            createdmodseq: 1,
+            mtime: 1_700_000_000,
+            ..MbEntry::default()
+        };
+        let mut value = Vec::new();
+        mailboxes::emit(&entry, VersionLine::V3_6, &mut value);
+        value
+    }
+}
+
+/// A host: its folders by internal name, such as `user.anna.Sent`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Host {
+    /// The folders.
+    pub folders: BTreeMap<String, Folder>,
+    /// Other files, by path.
+    pub files: BTreeMap<String, Vec<u8>>,
+    shown: BTreeMap<Place, Vec<u8>>,
+    generation: u64,
+}
+
+impl Host {
+    /// A host where nobody has a mailbox.
+    pub fn new() -> Host {
+        Host::default()
+    }
+
+    /// The folder of this name, made if need be.
+    pub fn folder(&mut self, name: &str) -> &mut Folder {
+        self.folders.entry(name.to_owned()).or_insert_with(|| Folder::new(&unique(name)))
+    }
+
+    /// Where a message's file is.
+    pub fn message_place(&self, folder: &str, uid: u32) -> Place {
+        self.folders[folder].dir().join(format!("{uid}.").as_bytes())
+    }
+
+    /// Where a folder's metadata file is.
+    pub fn meta_place(&self, folder: &str, file: &str) -> Place {
+        self.folders[folder].dir().join(file.as_bytes())
+    }
+
+    /// Writes what has changed since the last call.
+    pub fn publish(&mut self, disk: &mut SimDisk) {
+        let mut wanted: BTreeMap<Place, Vec<u8>> = BTreeMap::new();
+        wanted.insert(Place::host("/etc/imapd.conf"), CONF.into());
+        for (path, content) in &self.files {
+            wanted.insert(Place::host(path.as_str()), content.clone());
+        }
+        let mut entries = Vec::new();
+        for (name, folder) in &self.folders {
+            let dir = folder.dir();
+            entries.push(([b"N", &name.replace('.', "\x1f").into_bytes()[..]].concat(), folder.entry()));
+            wanted.insert(dir.join(b"cyrus.index"), folder.index());
+            wanted.insert(dir.join(b"cyrus.header"), folder.header(name));
+            for m in folder.messages.iter().filter(|m| !m.unlinked) {
+                wanted.insert(dir.join(format!("{}.", m.uid).as_bytes()), m.content.clone());
+            }
+        }
+        entries.sort();
+        let database = Place::host("/var/lib/cyrus/mailboxes.db");
+        let same = self.shown.get(&database).is_some_and(|old| *old == twoskip::emit(&entries, self.generation));
+        self.generation += u64::from(!same);
+        wanted.insert(database, twoskip::emit(&entries, self.generation));
+        for (place, content) in &wanted {
+            match self.shown.get(place) {
+                Some(old) if old == content => {}
+                Some(_) if place.path.ends_with(b"cyrus.index") => disk.change_file(place, content.clone()),
+                _ => disk.put_file(place, content.clone()),
+            }
+        }
+        for place in self.shown.keys().filter(|place| !wanted.contains_key(place)) {
+            disk.take_away(place);
+        }
+        self.shown = wanted;
+    }
+}
+
+/// A uniqueid that is a function of the name.
+fn unique(name: &str) -> String {
+    Guid::of(name.as_bytes()).to_hex()[..24].to_owned()
+}

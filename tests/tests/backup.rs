@@ -1,0 +1,444 @@
+//! Backups of a simulated host: what is saved, what is told, and what is left alone, without a server and in milliseconds.
+
+use cylinder_core::archive::read::Reader;
+use cylinder_core::archive::record::{Absence, Table};
+use cylinder_core::archive::verify::verify;
+use cylinder_core::backup::report::{Alarm, Problem, Report, Why};
+use cylinder_core::backup::{self, Settings};
+use cylinder_core::cyrus::conf::VersionLine;
+use cylinder_core::cyrus::names::Owner;
+use cylinder_core::error::{Error, Fault};
+use cylinder_core::guid::Guid;
+use cylinder_core::io::{Io, LockMode, Op, Place};
+use cylinder_core::source::config;
+use cylinder_core::source::lock::Patience;
+use cylinder_core::source::site::{Locking, Site};
+use cylinder_core::store::archive_dir;
+use cylinder_core::time::Span;
+use cylinder_core::view::{self, When};
+use cylinder_tests::disk::{SimDisk, Trouble};
+use cylinder_tests::drive::{Outcome, drive, drive_watched};
+use cylinder_tests::host::Host;
+use cylinder_tests::story;
+
+const ANNA: &str = "user.anna";
+
+fn anna() -> Owner {
+    Owner::User(b"anna".to_vec())
+}
+
+fn settings() -> Settings {
+    Settings { archive: story::settings(), source: String::from("local:test"), archive_id: *b"sixteen bytes id" }
+}
+
+async fn run(io: Io) -> Result<Report, Error> {
+    let conf = config::load(&io, b"/etc/imapd.conf", "", VersionLine::V3_6).await?;
+    let mut site = Site::open(&io, conf, None, Locking::AsServer, Patience::default()).await?;
+    backup::run(io, &mut site, &anna(), &archive_dir(&anna())?, &settings()).await
+}
+
+fn backup(disk: &mut SimDisk) -> Result<Report, Error> {
+    later(disk, 1000);
+    drive(disk, run).finished()
+}
+
+fn later(disk: &mut SimDisk, ms: i64) {
+    disk.wait_until(disk.now().plus(Span::from_ms(ms)));
+}
+
+fn table(disk: &mut SimDisk, when: When) -> Table {
+    let procedure = async |io: Io| {
+        let reader = Reader::open(&io, &archive_dir(&anna())?).await?;
+        let at = view::snapshot(&reader, when).await?;
+        let table = reader.table(&at).await;
+        reader.close().await;
+        table
+    };
+    drive(disk, procedure).finished().expect("a table")
+}
+
+fn has(disk: &mut SimDisk, content: &[u8]) -> bool {
+    let guid = Guid::of(content);
+    let procedure = async |io: Io| {
+        let reader = Reader::open(&io, &archive_dir(&anna())?).await?;
+        let at = reader.locate(&guid).await?;
+        let read = match at {
+            Some(at) => Some(reader.read_entry(at.at, 1 << 30).await?),
+            None => None,
+        };
+        reader.close().await;
+        Ok::<_, Error>(read)
+    };
+    drive(disk, procedure).finished().expect("an archive").as_deref() == Some(content)
+}
+
+fn archive_len(disk: &SimDisk) -> usize {
+    let place = archive_dir(&anna()).unwrap().join(b"archive.tar.gz");
+    disk.content(&place).expect("an archive").len()
+}
+
+fn is_good(disk: &mut SimDisk) {
+    let procedure = async |io: Io| {
+        let reader = Reader::open(&io, &archive_dir(&anna())?).await?;
+        let verdict = verify(&io, &reader, 3).await;
+        reader.close().await;
+        verdict
+    };
+    let verdict = drive(disk, procedure).finished().expect("a verdict");
+    assert!(verdict.is_good(), "{:#?}", verdict.findings);
+    assert_eq!(disk.open_files(), 0);
+}
+
+/// A host with an INBOX of three messages and a folder of two, one of them a copy.
+fn world() -> (SimDisk, Host) {
+    let (mut disk, mut host) = (SimDisk::new(), Host::new());
+    // A stamp with a part below the second: this file system is not one of whole seconds.
+    later(&mut disk, 123);
+    for n in 0..3 {
+        host.folder(ANNA).deliver(&story::mail(n, 500));
+    }
+    host.folder("user.anna.Sent").deliver(&story::mail(2, 500));
+    host.folder("user.anna.Sent").deliver(&story::mail(9, 100_000));
+    host.folder("user.bob").deliver(&story::mail(77, 100));
+    host.publish(&mut disk);
+    (disk, host)
+}
+
+#[test]
+fn a_first_run_saves_everything_once_and_a_second_writes_nothing() {
+    let (mut disk, _) = world();
+    let report = backup(&mut disk).unwrap();
+    assert_eq!((report.folders, report.messages, report.messages_added), (2, 5, 4));
+    assert!(report.is_clean());
+    is_good(&mut disk);
+    let (before, changes) = (disk.store(), disk.changes());
+    let mut seen = Vec::new();
+    later(&mut disk, 1000);
+    let again = drive_watched(&mut disk, run, &mut |_, op| seen.push(format!("{op:?}"))).finished().unwrap();
+    assert_eq!((again.commit, again.messages), (None, 5));
+    assert_eq!((disk.store(), disk.changes()), (before, changes));
+    let touched = |name: &str| seen.iter().any(|op| op.contains(name) && !op.starts_with("Stat"));
+    assert!(!touched("cyrus.index") && !touched("/1.") && !touched(".lock") && touched("mailboxes.db"), "{seen:#?}");
+}
+
+#[test]
+fn only_what_is_new_is_fetched() {
+    let (mut disk, mut host) = world();
+    backup(&mut disk).unwrap();
+    host.folder("user.anna.Sent").deliver(&story::mail(20, 300));
+    host.folder("user.anna.Sent").deliver(&story::mail(0, 500));
+    host.publish(&mut disk);
+    let report = backup(&mut disk).unwrap();
+    assert_eq!((report.folders_changed, report.messages_added, report.messages), (1, 1, 7));
+    assert!(has(&mut disk, &story::mail(20, 300)));
+    is_good(&mut disk);
+}
+
+#[test]
+fn a_change_in_the_same_tick_after_the_capture_is_seen_next_time() {
+    let (mut disk, mut host) = world();
+    host.folder(ANNA).flag(1, 1);
+    host.publish(&mut disk);
+    // Right after the change, before its tick is over, and another change right after the run.
+    drive(&mut disk, run).finished().unwrap();
+    host.folder(ANNA).flag(1, 16);
+    host.publish(&mut disk);
+    let report = drive(&mut disk, run).finished().unwrap();
+    assert_eq!(report.folders_changed, 1, "{report:?}");
+    assert!(table(&mut disk, When::Newest).folders.iter().all(|row| !row.young));
+}
+
+#[test]
+fn where_stamps_are_whole_seconds_the_index_decides_until_they_are_old() {
+    let (mut disk, mut host) = (SimDisk::new(), Host::new());
+    host.folder(ANNA).deliver(&story::mail(0, 500));
+    host.publish(&mut disk);
+    drive(&mut disk, run).finished().unwrap();
+    assert!(table(&mut disk, When::Newest).folders[0].young);
+    host.folder(ANNA).flag(1, 16);
+    let index = disk.clone();
+    host.publish(&mut disk);
+    assert!(index.now().secs() == disk.now().secs(), "the same second, so the same stamp");
+    assert_eq!(drive(&mut disk, run).finished().unwrap().folders_changed, 1);
+    later(&mut disk, 5000);
+    drive(&mut disk, run).finished().unwrap();
+    assert!(!table(&mut disk, When::Newest).folders[0].young);
+    assert_eq!(backup(&mut disk).unwrap().commit, None);
+}
+
+#[test]
+fn renames_and_deletions_are_links_and_tombstones_and_fetch_nothing() {
+    let (mut disk, mut host) = world();
+    backup(&mut disk).unwrap();
+    let sent = host.folders.remove("user.anna.Sent").unwrap();
+    host.folders.insert("user.anna.Gesendet".into(), sent);
+    host.publish(&mut disk);
+    let report = backup(&mut disk).unwrap();
+    assert_eq!((report.names_new, report.names_gone, report.messages_added), (1, 1, 0));
+    let sent = host.folders.remove("user.anna.Gesendet").unwrap();
+    host.folders.insert("DELETED.user.anna.Gesendet.6B047E5B".into(), sent);
+    host.publish(&mut disk);
+    backup(&mut disk).unwrap();
+    let names = |table: Table| table.folders.into_iter().map(|row| String::from_utf8(row.name).unwrap()).collect::<Vec<_>>();
+    assert_eq!(names(table(&mut disk, When::Newest)), ["DELETED.Gesendet.6B047E5B", "INBOX"]);
+    assert_eq!(names(table(&mut disk, When::Number(2))), ["INBOX", "INBOX.Gesendet"]);
+    assert_eq!(names(table(&mut disk, When::Number(1))), ["INBOX", "INBOX.Sent"]);
+    is_good(&mut disk);
+}
+
+#[test]
+fn a_folder_that_was_deleted_and_made_anew_is_another_folder() {
+    let (mut disk, mut host) = world();
+    backup(&mut disk).unwrap();
+    let mut anew = cylinder_tests::host::Folder::new("zz0000000000000000000001");
+    anew.deliver(&story::mail(50, 400));
+    host.folders.insert("user.anna.Sent".into(), anew);
+    host.publish(&mut disk);
+    let report = backup(&mut disk).unwrap();
+    assert_eq!((report.names_new, report.names_gone, report.messages_added), (1, 0, 1));
+    assert_eq!(table(&mut disk, When::Newest).folder(b"INBOX.Sent").unwrap().id, b"zz0000000000000000000001");
+    is_good(&mut disk);
+}
+
+#[test]
+fn a_missing_message_and_a_wrong_one_do_not_stop_the_rest() {
+    let (mut disk, mut host) = world();
+    disk.take_away(&host.message_place(ANNA, 1));
+    disk.put_file(&host.message_place(ANNA, 2), *b"something else");
+    let report = backup(&mut disk).unwrap();
+    let wrong = Guid::of(b"something else");
+    assert_eq!((report.problems_count, report.messages_added), (2, 3));
+    assert!(matches!(&report.problems[0], Problem::Message { uid: 1, why: Why::Absent, .. }), "{:?}", report.problems);
+    let Problem::Message { uid: 2, why: Why::Mismatch { found, found_size: 14, expected_size: 500 }, guid, path, .. } =
+        &report.problems[1]
+    else {
+        panic!("{:?}", report.problems);
+    };
+    assert_eq!((*found, *guid), (wrong, Some(Guid::of(&story::mail(1, 500)))));
+    assert!(path.ends_with("/2."));
+    assert!(has(&mut disk, b"something else") && has(&mut disk, &story::mail(9, 100_000)));
+    let row = table(&mut disk, When::Newest).folder(b"INBOX").unwrap().clone();
+    assert_eq!(row.missing.iter().map(|m| (m.uid, m.why)).collect::<Vec<_>>(), [(1, Absence::Absent), (2, Absence::Mismatch)]);
+    // It is tried again as long as it is missing, and saved when it is back, though nothing else has changed.
+    assert_eq!(backup(&mut disk).unwrap().problems_count, 2);
+    host.publish(&mut disk);
+    disk.put_file(&host.message_place(ANNA, 1), story::mail(0, 500));
+    disk.put_file(&host.message_place(ANNA, 2), story::mail(1, 500));
+    let report = backup(&mut disk).unwrap();
+    assert_eq!((report.problems_count, report.messages_added), (0, 2));
+    assert!(table(&mut disk, When::Newest).folder(b"INBOX").unwrap().missing.is_empty());
+    is_good(&mut disk);
+}
+
+#[test]
+fn expunged_messages_are_saved_until_they_are_unlinked() {
+    let (mut disk, mut host) = world();
+    host.folder(ANNA).messages[0].expunged = true;
+    host.folder(ANNA).messages[1].expunged = true;
+    host.folder(ANNA).messages[1].unlinked = true;
+    host.publish(&mut disk);
+    let report = backup(&mut disk).unwrap();
+    assert_eq!((report.messages, report.messages_added, report.problems_count), (3, 3, 0));
+    assert!(has(&mut disk, &story::mail(0, 500)) && !has(&mut disk, &story::mail(1, 500)));
+    let row = table(&mut disk, When::Newest).folder(b"INBOX").unwrap().clone();
+    assert_eq!((row.exists, row.expunged), (1, 1));
+}
+
+#[test]
+fn a_damaged_index_record_is_named_and_the_others_are_saved() {
+    let (mut disk, host) = world();
+    let place = host.meta_place(ANNA, "cyrus.index");
+    let mut index = disk.content(&place).unwrap().to_vec();
+    index[160 + 112 + 20] ^= 1;
+    disk.change_file(&place, index);
+    let report = backup(&mut disk).unwrap();
+    assert!(matches!(&report.problems[..], [Problem::Record { .. }]), "{:?}", report.problems);
+    assert_eq!(report.messages_added, 3, "INBOX/2 is nowhere else");
+    assert_eq!(table(&mut disk, When::Newest).folder(b"INBOX").unwrap().missing[0].why, Absence::UnreadableRecord);
+}
+
+#[test]
+fn a_folder_that_mailboxes_db_has_and_the_disk_has_not_keeps_its_past_and_is_told() {
+    let (mut disk, mut host) = world();
+    backup(&mut disk).unwrap();
+    let dir = host.meta_place("user.anna.Sent", "cyrus.index").parent();
+    disk.take_away(&dir);
+    host.folder(ANNA).deliver(&story::mail(30, 300));
+    host.publish(&mut disk);
+    let report = backup(&mut disk).unwrap();
+    assert!(
+        matches!(&report.problems[..], [Problem::Folder { folder, .. }] if folder == b"INBOX.Sent"),
+        "{:?}",
+        report.problems
+    );
+    assert_eq!((report.names_gone, report.messages_added), (0, 1));
+    assert_eq!(table(&mut disk, When::Newest).folder(b"INBOX.Sent").unwrap().exists, 2);
+}
+
+#[test]
+fn a_spool_that_is_not_mounted_is_an_alarm_and_drops_nothing() {
+    let (mut disk, host) = world();
+    backup(&mut disk).unwrap();
+    let (before, healthy) = (table(&mut disk, When::Newest), disk.clone());
+    disk.take_away(&Place::host("/var/spool/cyrus"));
+    let report = backup(&mut disk).unwrap();
+    assert_eq!(report.alarm, Some(Alarm::MassLoss { before: 5, after: 0 }));
+    assert_eq!(table(&mut disk, When::Newest).folders, before.folders);
+    let size = archive_len(&disk);
+    assert_eq!(backup(&mut disk).unwrap().alarm, report.alarm);
+    assert_eq!(archive_len(&disk), size, "it is written down once");
+    // Mounted again.
+    let mut mounted = healthy;
+    for (path, content) in disk.store() {
+        mounted.put_file(&Place::store(path), content);
+    }
+    let report = backup(&mut mounted).unwrap();
+    assert!(report.is_clean() && report.messages_added == 0);
+    drop(host);
+}
+
+#[test]
+fn a_user_who_vanished_is_an_alarm_that_is_written_once() {
+    let (mut disk, mut host) = world();
+    backup(&mut disk).unwrap();
+    host.folders.retain(|name, _| !name.contains("anna"));
+    host.publish(&mut disk);
+    let report = backup(&mut disk).unwrap();
+    assert_eq!((report.alarm, report.commit), (Some(Alarm::Vanished { before: 5 }), Some(2)));
+    let report = backup(&mut disk).unwrap();
+    assert_eq!((report.alarm, report.commit), (Some(Alarm::Vanished { before: 5 }), None));
+    assert_eq!(table(&mut disk, When::Newest).folders.len(), 2);
+    is_good(&mut disk);
+}
+
+#[test]
+fn a_user_nobody_knows_is_refused_and_no_archive_is_made() {
+    let (mut disk, mut host) = world();
+    host.folders.retain(|name, _| !name.contains("anna"));
+    host.publish(&mut disk);
+    assert!(matches!(backup(&mut disk), Err(Error::Refused(_))));
+    assert!(disk.store().is_empty());
+}
+
+#[test]
+fn the_loss_of_most_messages_is_an_alarm_and_what_is_left_is_saved() {
+    let (mut disk, mut host) = world();
+    backup(&mut disk).unwrap();
+    host.folder(ANNA).messages.iter_mut().for_each(|m| (m.expunged, m.unlinked) = (true, true));
+    host.folder(ANNA).deliver(&story::mail(60, 200));
+    host.folder("user.anna.Sent").messages.clear();
+    host.publish(&mut disk);
+    let report = backup(&mut disk).unwrap();
+    assert_eq!(report.alarm, Some(Alarm::MassLoss { before: 5, after: 1 }));
+    assert!(has(&mut disk, &story::mail(60, 200)) && has(&mut disk, &story::mail(0, 500)));
+}
+
+#[test]
+fn locks_are_taken_in_the_order_of_cyrus_and_let_go_before_messages_are_read() {
+    let (mut disk, _) = world();
+    let mut steps = Vec::new();
+    later(&mut disk, 1000);
+    let watch = &mut |_: &SimDisk, op: &Op| match op {
+        Op::Open { place, .. } if place.path.ends_with(b".lock") || place.path.ends_with(b"cyrus.index") => {
+            steps.push(place.shown());
+        }
+        Op::ReadWhole { place, .. } if place.path.ends_with(b".") => steps.push(String::from("message")),
+        _ => {}
+    };
+    drive_watched(&mut disk, run, watch).finished().unwrap();
+    let kinds: Vec<&str> = steps
+        .iter()
+        .map(|s| match s.as_str() {
+            "message" => "message",
+            s if s.contains("*U*") => "user",
+            s if s.ends_with(".lock") => "name",
+            _ => "index",
+        })
+        .collect();
+    assert_eq!(kinds[..6], ["user", "user", "name", "index", "name", "index"], "{steps:#?}");
+    assert!(kinds[6..].iter().all(|kind| *kind == "message"));
+}
+
+#[test]
+fn a_lock_that_is_never_free_ends_the_run_with_the_name_of_its_holder() {
+    let (mut disk, host) = world();
+    disk.hold(&host.meta_place(ANNA, "cyrus.index"), LockMode::Exclusive, "process 7 (imapd)");
+    let error = backup(&mut disk).unwrap_err();
+    let Error::Busy { object, holder } = error else { panic!("{error}") };
+    assert!(object.ends_with("cyrus.index"), "{object}");
+    assert_eq!(holder.as_deref(), Some("process 7 (imapd)"));
+    assert_eq!(disk.open_files(), 0);
+    disk.let_go();
+    assert!(backup(&mut disk).unwrap().is_clean());
+}
+
+#[test]
+fn whatever_operation_fails_nothing_acknowledged_is_lost_and_the_next_run_mends_it() {
+    let (mut disk, mut host) = world();
+    backup(&mut disk).unwrap();
+    host.folder(ANNA).deliver(&story::mail(40, 3000));
+    host.folder("user.anna.New").deliver(&story::mail(41, 70_000));
+    host.publish(&mut disk);
+    later(&mut disk, 1000);
+    let mut failures = 0;
+    for at in 1.. {
+        for trouble in [Trouble::Fail(Fault::Os(5)), Trouble::Fail(Fault::NoSpace), Trouble::CrashBefore, Trouble::CrashAfter] {
+            let mut world = disk.clone();
+            world.plan(at, trouble);
+            let outcome = drive(&mut world, run);
+            if world.unplan() {
+                assert!(failures > 100, "{failures}");
+                return;
+            }
+            failures += 1;
+            if let Outcome::Finished(Ok(report)) = &outcome {
+                assert!(report.is_clean() || report.problems_count > 0);
+            }
+            if matches!(outcome, Outcome::Crashed) {
+                world.kill();
+            }
+            assert_eq!(world.open_files(), 0, "operation {at}, {trouble:?}");
+            assert!(has(&mut world, &story::mail(0, 500)));
+            let report = backup(&mut world).unwrap_or_else(|e| panic!("operation {at}, {trouble:?}: {e}"));
+            assert!(report.is_clean(), "operation {at}, {trouble:?}: {report:?}");
+            assert_eq!(table(&mut world, When::Newest).folders.len(), 3);
+            assert!(has(&mut world, &story::mail(40, 3000)) && has(&mut world, &story::mail(41, 70_000)));
+            is_good(&mut world);
+        }
+    }
+}
+
+#[test]
+fn every_moment_at_which_a_message_moves_leaves_it_in_one_of_the_folders() {
+    let (disk, host) = world();
+    let mut moments = 0;
+    for at in 1.. {
+        let (mut disk, mut host) = (disk.clone(), host.clone());
+        let mut ops = 0;
+        let mut running = cylinder_tests::drive::Running::new(&disk, run);
+        let report = loop {
+            ops += 1;
+            if ops == at {
+                // Cyrus would wait for the locks; an unlucky world does not even have them.
+                let moved = host.folder(ANNA).messages.remove(0);
+                host.folder(ANNA).modseq += 1;
+                host.folder("user.anna.Sent").deliver(&moved.content);
+                host.publish(&mut disk);
+            }
+            match running.step(&mut disk, &mut |_, _| {}) {
+                cylinder_tests::drive::Step::Did => {}
+                cylinder_tests::drive::Step::Finished(report) => break report.unwrap(),
+                cylinder_tests::drive::Step::Crashed => unreachable!("nothing was planned"),
+            }
+        };
+        if ops < at {
+            assert!(moments > 30, "{moments}");
+            return;
+        }
+        moments += 1;
+        assert!(has(&mut disk, &story::mail(0, 500)), "moved before operation {at}: {report:?}");
+        let report = backup(&mut disk).unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        is_good(&mut disk);
+    }
+}
