@@ -40,7 +40,15 @@ impl Exec {
     }
 
     /// Does one operation, on the calling thread.
-    pub fn run(&mut self, op: Op) -> Result<Reply, Fault> {
+    pub fn run(&mut self, mut op: Op) -> Result<Reply, Fault> {
+        match &mut op {
+            Op::Stat(place) | Op::List { dir: place, .. } | Op::Open { place, .. } | Op::ReadWhole { place, .. } => {
+                self.roots.settle(place, true);
+            }
+            Op::StatMany(places) => places.iter_mut().for_each(|place| self.roots.settle(place, true)),
+            Op::ReadLink(place) => self.roots.settle(place, false),
+            _ => {}
+        }
         match op {
             Op::Stat(place) => files::stat_at(self.roots.at(&place)?).map(Reply::Stat),
             Op::StatMany(places) => {

@@ -1,15 +1,20 @@
 //! Where a [`Place`] is on this host: a directory descriptor and a path below it, without copying the path.
 //!
-//! The store, and the host's tree if it is not this host's own (`--root`), are opened once, when first used. Under `--root` an absolute
-//! symbolic link still leads to this host's own tree, as it does for every program outside of a chroot.
+//! The store, and the host's tree if it is not this host's own (`--root`), are opened once, when first used. Under `--root` symbolic
+//! links are followed here and not by the kernel, as a chroot would: an absolute one stays in that tree. Nobody may change the links of a
+//! mounted disk meanwhile; a server's own tree needs no `--root`.
 
 use crate::fault::fault;
 use cylinder_core::error::Fault;
 use cylinder_core::io::{Place, Root};
-use rustix::fs::{CWD, Mode, OFlags, openat};
-use std::cell::OnceCell;
+use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
+use std::cell::{OnceCell, RefCell};
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+
+/// Links that are followed in one path, as Linux has it.
+const LINKS_MAX: u32 = 40;
 
 /// A path and the directory that it starts from.
 #[derive(Clone, Copy)]
@@ -44,12 +49,14 @@ impl Base {
 pub struct Roots {
     host: Option<Base>,
     store: Base,
+    /// The directory that was resolved last, and what it resolved to: messages of a folder come one after the other.
+    last_dir: RefCell<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Roots {
     /// `host` is put before every path of [`Root::Host`].
     pub fn new(host: Option<PathBuf>, store: PathBuf) -> Roots {
-        Roots { host: host.map(Base::new), store: Base::new(store) }
+        Roots { host: host.map(Base::new), store: Base::new(store), last_dir: RefCell::default() }
     }
 
     /// Where `place` is. [`Fault::Driver`] if its path may not stand in its tree.
@@ -68,6 +75,21 @@ impl Roots {
         }
     }
 
+    /// Follows the symbolic links in a host path under another root, the last name's only if `follow_last`. Other places stay.
+    pub fn settle(&self, place: &mut Place, follow_last: bool) {
+        let Some(base) = self.host.as_ref().filter(|_| place.root == Root::Host) else { return };
+        // Whatever is wrong with the root shows when the place is used.
+        let (Ok(root), Some(slash)) = (base.dir(), place.path.iter().rposition(|&b| b == b'/')) else { return };
+        let (dir, name) = place.path.split_at(slash);
+        let mut last = self.last_dir.borrow_mut();
+        if last.0 != dir || last.0.is_empty() {
+            *last = (dir.to_vec(), follow(root, dir));
+        }
+        let path = [&last.1, name].concat();
+        let is_link = follow_last && readlinkat(root, without_root(&path), Vec::new()).is_ok();
+        place.path = if is_link { follow(root, &path) } else { path };
+    }
+
     /// Where `place` is, for an operation that writes: [`Fault::Driver`] if it is not in the store.
     pub fn in_store<'a>(&'a self, place: &'a Place) -> Result<At<'a>, Fault> {
         match place.root {
@@ -80,6 +102,36 @@ impl Roots {
     pub fn store_path(&self) -> &std::path::Path {
         &self.store.path
     }
+}
+
+/// The path without symbolic links, as seen from inside `root`. What does not exist, or has too many links, stays as it is.
+fn follow(root: BorrowedFd<'_>, path: &[u8]) -> Vec<u8> {
+    let names = |path: &[u8]| -> VecDeque<Vec<u8>> { path.split(|&b| b == b'/').map(<[u8]>::to_vec).collect() };
+    let (mut todo, mut done, mut links) = (names(path), Vec::new(), 0);
+    while let Some(name) = todo.pop_front() {
+        match &name[..] {
+            b"" | b"." => continue,
+            b".." => {
+                done.truncate(done.iter().rposition(|&b| b == b'/').unwrap_or(0));
+                continue;
+            }
+            _ => {}
+        }
+        let parent = done.len();
+        done.push(b'/');
+        done.extend_from_slice(&name);
+        let Ok(target) = readlinkat(root, without_root(&done), Vec::new()) else { continue };
+        links += 1;
+        if links > LINKS_MAX {
+            return path.to_vec();
+        }
+        let target = target.into_bytes();
+        done.truncate(if target.starts_with(b"/") { 0 } else { parent });
+        for name in names(&target).into_iter().rev() {
+            todo.push_front(name);
+        }
+    }
+    done
 }
 
 fn leaves_the_store(path: &[u8]) -> bool {
@@ -105,6 +157,31 @@ mod tests {
         for path in [".", "a", "a/b", "..a", "a../b", "a/...", "./a"] {
             assert!(!leaves_the_store(path.as_bytes()), "{path}");
         }
+    }
+
+    #[test]
+    fn links_under_another_root_stay_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        std::fs::create_dir_all(root.join("data/cyrus/a")).unwrap();
+        std::fs::create_dir_all(root.join("var/spool")).unwrap();
+        std::fs::write(root.join("data/cyrus/a/1."), "mail").unwrap();
+        std::os::unix::fs::symlink("/data/cyrus", root.join("var/spool/imap")).unwrap();
+        std::os::unix::fs::symlink("../../../../../../etc/passwd", root.join("data/up")).unwrap();
+        std::os::unix::fs::symlink("loop", root.join("data/loop")).unwrap();
+        let roots = Roots::new(Some(root.to_path_buf()), root.to_path_buf());
+        let settled = |path: &str, follow_last| {
+            let mut place = Place::host(path);
+            roots.settle(&mut place, follow_last);
+            String::from_utf8(place.path).unwrap()
+        };
+        assert_eq!(settled("/var/spool/imap/a/1.", true), "/data/cyrus/a/1.");
+        assert_eq!(settled("/var/spool/imap/a/2.", true), "/data/cyrus/a/2.");
+        assert_eq!(settled("/var/spool/imap", true), "/data/cyrus");
+        assert_eq!(settled("/var/spool/imap", false), "/var/spool/imap");
+        assert_eq!(settled("/data/up", true), "/etc/passwd");
+        assert_eq!(settled("/data/loop", true), "/data/loop");
+        assert_eq!(settled("/nowhere/x/y", true), "/nowhere/x/y");
     }
 
     #[test]
