@@ -732,7 +732,7 @@ mod tests {
     #[test]
     fn what_nobody_waits_for_comes_out_before_the_end() {
         let mut task = Task::new(Time::ZERO, |io: Io| async move {
-            let _ = io.start(Op::Close(FileId(7)));
+            drop(io.start(Op::Close(FileId(7))));
             io.event(Event::Expect { messages: 0, bytes: 0 });
             5
         });

@@ -503,7 +503,7 @@ impl SimDisk {
             Op::Holder { file, mode } => Ok(Reply::Holder(self.excluding(file, mode).map(|lock| lock.holder.clone()))),
             Op::Clock => Ok(Reply::Clock(self.now, TICK)),
             Op::Seal { kind, flags, mut raw, level, check, mut buffer } => {
-                member::seal(&mut Portable, kind, flags, &raw, level, check, &mut buffer)?;
+                member::seal(&mut Portable, kind, flags, &raw, level, check.then_some(&mut Vec::new()), &mut buffer)?;
                 raw.clear();
                 Ok(Reply::Sealed { member: buffer, raw })
             }

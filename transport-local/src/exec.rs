@@ -3,7 +3,6 @@
 //! What must not come in: deciding anything. An operation is done as its documentation in the core says, or a fault is answered.
 
 use crate::clock;
-use crate::codec::Fastest;
 use crate::dirs;
 use crate::fault::fault;
 use crate::files::{self, OpenFile, Table};
@@ -23,7 +22,7 @@ pub struct Exec {
     roots: Roots,
     owner: Option<Owner>,
     files: Table,
-    codec: Fastest,
+    tools: workers::Tools,
     /// The length of the stamping clock's step, once it was asked for.
     tick: Option<Span>,
 }
@@ -31,7 +30,7 @@ pub struct Exec {
 impl Exec {
     /// Nothing is opened yet.
     pub fn new(roots: Roots, owner: Option<Owner>) -> Exec {
-        Exec { roots, owner, files: Table::default(), codec: Default::default(), tick: None }
+        Exec { roots, owner, files: Table::default(), tools: workers::Tools::default(), tick: None }
     }
 
     /// Closes all files.
@@ -96,7 +95,7 @@ impl Exec {
             Op::Unlock(file) => locks::unlock(self.files.get(file)?.fd.as_fd()).map(|()| Reply::Unit),
             Op::Holder { file, mode } => locks::holder(self.files.get(file)?.fd.as_fd(), mode).map(Reply::Holder),
             Op::Clock => Ok(Reply::Clock(clock::stamping(), self.tick())),
-            op @ (Op::Seal { .. } | Op::Unseal { .. }) => workers::run(&mut self.codec, op),
+            op @ (Op::Seal { .. } | Op::Unseal { .. }) => workers::run(&mut self.tools, op),
         }
     }
 

@@ -107,7 +107,7 @@ impl Local {
     ) -> Drained<M::Outcome> {
         loop {
             match machine.poll_output() {
-                Output::Op(id, op) if workers::is_pure(&op) => queue.extend(self.workers.submit(id, op)),
+                Output::Op(id, op) if workers::is_large(&op) => queue.extend(self.workers.submit(id, op)),
                 Output::Op(id, op) => queue.push_back((id, op)),
                 Output::Event(event) => on_event(event),
                 Output::Wait { until } => return Drained::Waits(until),

@@ -2,7 +2,6 @@
 
 use crate::codec::Fastest;
 use cylinder_core::archive::member::{seal, unseal};
-use cylinder_core::codec::Codec;
 use cylinder_core::error::Fault;
 use cylinder_core::io::{Op, OpId, Reply};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,16 +10,31 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// True for an operation that needs nothing but a processor.
-pub fn is_pure(op: &Op) -> bool {
-    matches!(op, Op::Seal { .. } | Op::Unseal { .. })
+/// An operation whose data are smaller than this is done where it is asked for: a thread would take longer to wake up.
+const SMALL: usize = 48 << 10;
+
+/// True if an operation needs nothing but a processor, and enough of it to be handed to a thread.
+pub fn is_large(op: &Op) -> bool {
+    match op {
+        Op::Seal { raw, .. } => raw.len() >= SMALL,
+        Op::Unseal { member, .. } => member.len() >= SMALL,
+        _ => false,
+    }
+}
+
+/// A codec, and a buffer for checking what it does.
+#[derive(Default)]
+pub struct Tools {
+    codec: Fastest,
+    again: Vec<u8>,
 }
 
 /// Does a pure operation. [`Fault::Driver`] for any other.
-pub fn run(codec: &mut dyn Codec, op: Op) -> Result<Reply, Fault> {
+pub fn run(tools: &mut Tools, op: Op) -> Result<Reply, Fault> {
+    let Tools { codec, again } = tools;
     match op {
         Op::Seal { kind, flags, mut raw, level, check, buffer: mut member } => {
-            seal(codec, kind, flags, &raw, level, check, &mut member)?;
+            seal(codec, kind, flags, &raw, level, check.then_some(again), &mut member)?;
             raw.clear();
             Ok(Reply::Sealed { member, raw })
         }
@@ -115,13 +129,13 @@ impl Drop for Workers {
 }
 
 fn work(todo: &Mutex<Receiver<Job>>, done: &Sender<Ended>) {
-    let mut codec: Fastest = Default::default();
+    let mut tools = Tools::default();
     loop {
         // The guard must not outlive this line, or only one thread would work.
         let job = todo.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((id, op)) = job else { return };
         // A panic is a bug, but one result that never comes would be a run that never ends.
-        let result = catch_unwind(AssertUnwindSafe(|| run(&mut codec, op))).unwrap_or(Err(Fault::Driver));
+        let result = catch_unwind(AssertUnwindSafe(|| run(&mut tools, op))).unwrap_or(Err(Fault::Driver));
         if done.send((id, result)).is_err() {
             return;
         }

@@ -190,7 +190,7 @@ fn put_header(out: &mut Vec<u8>, info: &MemberInfo, subfield_len: u16) {
     out.extend_from_slice(&info.deflated_crc.to_le_bytes());
 }
 
-/// Makes a member of `raw` in `out`, whose content is dropped. With `check` the member is inflated again and compared.
+/// Makes a member of `raw` in `out`, whose content is dropped. With `check` the member is inflated again, into that buffer, and compared.
 ///
 /// [`Fault::TooLarge`] for more than [`RAW_MAX`] bytes; [`Fault::Corrupt`] if what comes out of the member is not what went in.
 pub fn seal(
@@ -199,7 +199,7 @@ pub fn seal(
     flags: u8,
     raw: &[u8],
     level: u8,
-    check: bool,
+    check: Option<&mut Vec<u8>>,
     out: &mut Vec<u8>,
 ) -> Result<(), Fault> {
     if raw.len() > RAW_MAX {
@@ -222,10 +222,9 @@ pub fn seal(
     out[..HEADER_LEN].copy_from_slice(&header);
     out.extend_from_slice(&raw_crc.to_le_bytes());
     out.extend_from_slice(&info.raw_len.to_le_bytes());
-    if check {
-        let mut again = Vec::with_capacity(raw.len());
-        unseal(codec, out, &mut again)?;
-        if again != raw {
+    if let Some(again) = check {
+        unseal(codec, out, again)?;
+        if again[..] != *raw {
             return Err(Fault::Corrupt);
         }
     }
@@ -236,7 +235,6 @@ pub fn seal(
 ///
 /// [`Fault::Corrupt`] if any of its CRCs or lengths is wrong, or a byte is left over.
 pub fn unseal(codec: &mut dyn Codec, member: &[u8], out: &mut Vec<u8>) -> Result<MemberInfo, Fault> {
-    out.clear();
     let info = parse_header(member).map_err(|_| Fault::Corrupt)?;
     if member.len() != info.len as usize {
         return Err(Fault::Corrupt);
@@ -245,7 +243,9 @@ pub fn unseal(codec: &mut dyn Codec, member: &[u8], out: &mut Vec<u8>) -> Result
     if codec.crc32(body) != info.deflated_crc {
         return Err(Fault::Corrupt);
     }
-    let used = codec.inflate(body, info.raw_len as usize, out);
+    // Only what the buffer lacks is cleared, not what is overwritten anyway.
+    out.resize(info.raw_len as usize, 0);
+    let used = codec.inflate(body, out);
     let whole = used == Some(body.len()) && le32(trailer, 0) == codec.crc32(out) && le32(trailer, 4) == info.raw_len;
     if whole { Ok(info) } else { Err(Fault::Corrupt) }
 }
@@ -338,7 +338,7 @@ mod tests {
 
     fn sealed(raw: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        seal(&mut Portable, Kind::Data, CONTINUES, raw, 6, true, &mut out).unwrap();
+        seal(&mut Portable, Kind::Data, CONTINUES, raw, 6, Some(&mut Vec::new()), &mut out).unwrap();
         out
     }
 
@@ -352,7 +352,7 @@ mod tests {
             assert_eq!(back, raw);
             assert!(is_whole(&member));
         }
-        assert_eq!(seal(&mut Portable, Kind::Data, 0, &[0; RAW_MAX + 1], 1, false, &mut Vec::new()), Err(Fault::TooLarge));
+        assert_eq!(seal(&mut Portable, Kind::Data, 0, &[0; RAW_MAX + 1], 1, None, &mut Vec::new()), Err(Fault::TooLarge));
     }
 
     #[test]
