@@ -6,7 +6,7 @@ use crate::archive::read::{CommitAt, Reader};
 use crate::archive::record::{CommitKind, FolderRow, MessageAt, StateContent, Table};
 use crate::cyrus::header::{self, Header};
 use crate::cyrus::index::{self, Index, Record};
-use crate::error::Error;
+use crate::error::{Damage, Error};
 use crate::guid::Guid;
 use crate::source::MetaFile;
 use crate::source::capture::META_MAX;
@@ -169,37 +169,33 @@ pub async fn state(reader: &Reader, table: &Table, name: &[u8]) -> Result<Option
     }
 }
 
-/// Where each message of the archive is, by SHA-1; 52 bytes for each.
+/// Where each message of the archive is, by SHA-1; 40 bytes for each.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Locations(Vec<MessageAt>);
+pub struct Locations {
+    messages: Vec<MessageAt>,
+    /// Why some lists could not be read. Their messages are not known.
+    pub damage: Vec<Damage>,
+}
 
 impl Locations {
     /// Reads the lists of all commits.
     pub async fn load(reader: &Reader) -> Result<Locations, Error> {
-        let mut all = Vec::new();
-        let mut at = Some(reader.head().clone());
-        while let Some(commit) = at {
-            all.extend(reader.messages(&commit).await?.iter());
-            at = reader.previous(&commit).await?;
-        }
-        // Each list is sorted, and the stable sort merges sorted runs.
-        all.sort();
-        all.dedup_by_key(|m| m.guid);
-        Ok(Locations(all))
+        let (messages, damage) = reader.all_messages().await?;
+        Ok(Locations { messages, damage })
     }
 
     /// Where a message is.
     pub fn find(&self, guid: &Guid) -> Option<MessageAt> {
-        self.0.binary_search_by_key(guid, |m| m.guid).ok().map(|at| self.0[at])
+        self.messages.binary_search_by_key(guid, |m| m.guid).ok().map(|at| self.messages[at])
     }
 
     /// How many messages there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.messages.len()
     }
 
     /// True if there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.messages.is_empty()
     }
 }

@@ -42,12 +42,14 @@ pub struct Folder {
     pub messages: Vec<Mail>,
     /// HIGHESTMODSEQ.
     pub modseq: u64,
+    /// Version of its index: 17, or 9, which has no SHA-1s.
+    pub minor_version: u32,
 }
 
 impl Folder {
     /// An empty folder.
     pub fn new(id: &str) -> Folder {
-        Folder { id: id.to_owned(), uidvalidity: 1_795_000_000, messages: Vec::new(), modseq: 1 }
+        Folder { id: id.to_owned(), uidvalidity: 1_795_000_000, messages: Vec::new(), modseq: 1, minor_version: 17 }
     }
 
     /// Delivers a message and gives its UID.
@@ -70,26 +72,25 @@ impl Folder {
             internaldate: Time::from_secs(1_700_000_000 + i64::from(m.uid)),
             last_updated: Time::from_secs(1_700_000_000),
             size: m.content.len() as u64,
-            guid: Guid::of(&m.content),
+            guid: if self.minor_version >= 10 { Guid::of(&m.content) } else { Guid::NULL },
             modseq: Some(u64::from(m.uid)),
             system_flags: m.flags,
             internal_flags: if m.expunged { internal::EXPUNGED } else { 0 } | if m.unlinked { internal::UNLINKED } else { 0 },
             ..Record::default()
         };
         let records: Vec<Record> = self.messages.iter().map(record).collect();
+        let modern = self.minor_version >= 12;
         let header = index::Header {
-            minor_version: 17,
-            start_offset: 160,
-            record_size: 112,
+            minor_version: self.minor_version,
             last_uid: self.messages.last().map_or(0, |m| m.uid),
             uidvalidity: self.uidvalidity,
             exists: self.messages.iter().filter(|m| !m.expunged).count() as u32,
             highestmodseq: Some(self.modseq),
-            deletedmodseq: Some(0),
-            createdmodseq: Some(1),
+            deletedmodseq: modern.then_some(0),
+            createdmodseq: modern.then_some(1),
             ..index::Header::default()
         };
-        index::emit_index(&header, &records).expect("values that version 17 has room for")
+        index::emit_index(&header, &records).expect("values that the version has room for")
     }
 
     fn header(&self, name: &str) -> Vec<u8> {

@@ -245,6 +245,38 @@ fn expunged_messages_are_saved_until_they_are_unlinked() {
 }
 
 #[test]
+fn where_the_index_has_no_sha1s_they_are_computed_and_remembered() {
+    let (mut disk, mut host) = world();
+    host.folder(ANNA).minor_version = 9;
+    host.publish(&mut disk);
+    let report = backup(&mut disk).unwrap();
+    assert_eq!((report.messages_added, report.problems_count), (4, 0), "{report:?}");
+    let row = table(&mut disk, When::Newest).folder(b"INBOX").unwrap().clone();
+    assert_eq!((row.version, row.exists, row.header_crc), (Some(9), 3, None));
+    let procedure = async |io: Io| {
+        let reader = Reader::open(&io, &archive_dir(&anna())?).await?;
+        let view = view::folder(&reader, &row).await;
+        reader.close().await;
+        view
+    };
+    let guids: Vec<Guid> = drive(&mut disk, procedure).finished().unwrap().messages.iter().map(|m| m.guid).collect();
+    assert_eq!(guids, [0, 1, 2].map(|n| Guid::of(&story::mail(n, 500))));
+    assert_eq!(backup(&mut disk).unwrap().commit, None);
+    // Only the message that is new is read.
+    host.folder(ANNA).deliver(&story::mail(70, 500));
+    host.publish(&mut disk);
+    let mut read = Vec::new();
+    later(&mut disk, 1000);
+    let watch = &mut |_: &SimDisk, op: &Op| match op {
+        Op::ReadWhole { place, .. } if place.path.ends_with(b".") => read.push(place.shown()),
+        _ => {}
+    };
+    let report = drive_watched(&mut disk, run, watch).finished().unwrap();
+    assert_eq!((report.messages_added, read.len()), (1, 1), "{read:?}");
+    is_good(&mut disk);
+}
+
+#[test]
 fn a_damaged_index_record_is_named_and_the_others_are_saved() {
     let (mut disk, host) = world();
     let place = host.meta_place(ANNA, "cyrus.index");
@@ -331,6 +363,53 @@ fn the_loss_of_most_messages_is_an_alarm_and_what_is_left_is_saved() {
     let report = backup(&mut disk).unwrap();
     assert_eq!(report.alarm, Some(Alarm::MassLoss { before: 5, after: 1 }));
     assert!(has(&mut disk, &story::mail(60, 200)) && has(&mut disk, &story::mail(0, 500)));
+}
+
+#[test]
+fn a_file_without_any_commit_is_kept_under_another_name() {
+    let (mut disk, _) = world();
+    let dir = archive_dir(&anna()).unwrap();
+    disk.put_file(&dir.join(b"archive.tar.gz"), *b"somebody's own file");
+    let report = backup(&mut disk).unwrap();
+    assert!(report.is_damaged() && report.messages_added == 4, "{report:?}");
+    assert_eq!(disk.content(&dir.join(b"archive.tar.gz.aside-1-unreadable")), Some(&b"somebody's own file"[..]));
+    assert!(backup(&mut disk).unwrap().is_clean());
+    is_good(&mut disk);
+}
+
+#[test]
+fn where_the_folder_table_or_a_list_is_damaged_the_next_run_makes_up_for_it() {
+    let (mut disk, mut host) = world();
+    backup(&mut disk).unwrap();
+    host.folder(ANNA).deliver(&story::mail(40, 3000));
+    host.publish(&mut disk);
+    backup(&mut disk).unwrap();
+    let place = archive_dir(&anna()).unwrap().join(b"archive.tar.gz");
+    let whole = disk.content(&place).unwrap().to_vec();
+    let procedure = async |io: Io| {
+        let reader = Reader::open(&io, &archive_dir(&anna())?).await?;
+        let head = reader.head().commit.clone();
+        reader.close().await;
+        Ok::<_, Error>((head.table.unwrap(), head.messages.unwrap().0))
+    };
+    let (table_at, list_at) = drive(&mut disk, procedure).finished().unwrap();
+    for part in [table_at, list_at] {
+        let mut bytes = whole.clone();
+        bytes[part.offset as usize + 40] ^= 0x10;
+        disk.put_file(&place, bytes.clone());
+        // The table is read by every run, a list only by one that has something to do.
+        if part == list_at {
+            host.folder(ANNA).deliver(&story::mail(41, 200));
+            host.publish(&mut disk);
+        }
+        let report = backup(&mut disk).unwrap();
+        assert!(report.is_damaged(), "{report:?}");
+        assert_eq!(disk.content(&place).unwrap()[..bytes.len() - 95], bytes[..bytes.len() - 95]);
+        let rows = table(&mut disk, When::Newest).folders;
+        assert_eq!(rows.iter().map(|row| row.exists).sum::<u64>(), if part == list_at { 7 } else { 6 });
+        assert!(has(&mut disk, &story::mail(0, 500)));
+        assert_eq!(backup(&mut disk).unwrap().commit, None);
+    }
 }
 
 #[test]

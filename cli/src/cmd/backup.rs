@@ -237,7 +237,11 @@ impl Run<'_> {
 }
 
 fn code(report: &Report) -> Exit {
-    if report.is_clean() { Exit::Ok } else { Exit::Partial }
+    match (report.is_damaged(), report.is_clean()) {
+        (true, _) => Exit::Damage,
+        (false, true) => Exit::Ok,
+        (false, false) => Exit::Partial,
+    }
 }
 
 fn alarm_text(alarm: &Alarm) -> String {
@@ -255,6 +259,9 @@ fn alarm_text(alarm: &Alarm) -> String {
 
 fn problem_text(problem: &Problem) -> String {
     match problem {
+        Problem::Archive { error } => {
+            format!("the archive is damaged; what it lacks was saved anew, `cylinder verify` tells all: {error}")
+        }
         Problem::Message { folder, uid, guid, path, why } => {
             let guid = guid.map_or_else(|| String::from("unknown"), |g| g.to_hex());
             format!("{} UID {uid}, GUID {guid}, {path}: {}", Shown(folder), why_text(why))
@@ -289,6 +296,7 @@ fn report_json(who: &str, r: &Report) -> Value {
 
 fn problem_json(problem: &Problem) -> Value {
     match problem {
+        Problem::Archive { error } => json!({ "kind": "archive", "what": error.to_string() }),
         Problem::Message { folder, uid, guid, path, why } => {
             let kind = match why {
                 Why::Absent => "absent",

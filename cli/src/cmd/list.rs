@@ -94,8 +94,10 @@ fn messages(args: &List, when: When, folder: &[u8]) -> Outcome {
         let at = view::snapshot(reader, when).await?;
         let table = reader.table(&at).await?;
         let row = find(&table, folder)?;
-        let view = view::folder(reader, row).await?;
-        let (tops, found) = read_tops(reader, &view, args.expunged).await?;
+        let mut view = view::folder(reader, row).await?;
+        let locations = Locations::load(reader).await?;
+        view.problems.extend(locations.damage.iter().cloned().map(Error::from));
+        let (tops, found) = read_tops(reader, &view, &locations, args.expunged).await?;
         Ok((view, tops, found))
     })?;
     let mut exit = Exit::Ok;
@@ -133,8 +135,12 @@ fn is_listed(m: &MessageRow, expunged: bool) -> bool {
 
 type Found = BTreeMap<Guid, u64>;
 
-async fn read_tops(reader: &Reader, view: &FolderView, expunged: bool) -> Result<(BTreeMap<Guid, Top>, Found), Error> {
-    let locations = Locations::load(reader).await?;
+async fn read_tops(
+    reader: &Reader,
+    view: &FolderView,
+    locations: &Locations,
+    expunged: bool,
+) -> Result<(BTreeMap<Guid, Top>, Found), Error> {
     let listed = view.messages.iter().filter(|m| is_listed(m, expunged));
     let mut wanted: Vec<_> = listed.filter_map(|m| locations.find(&m.guid)).collect();
     wanted.sort();

@@ -9,7 +9,7 @@ use super::entry;
 use super::member::{CONTINUES, FOOTER_LEN, Footer, Kind, RAW_MAX, TO_BE_CONTINUED};
 use super::read::{ARCHIVE, CommitAt, End, Reader, read_at};
 use super::record::{Commit, CommitFacts, CommitKind, Location, MessageAt, Part, Slot, Table, emit_list};
-use crate::error::{Error, Fault};
+use crate::error::{Damage, Error, Fault};
 use crate::guid::Guid;
 use crate::io::{Call, FileId, How, Io, LockMode, Op, Place, Reply};
 use crate::time::Time;
@@ -102,6 +102,7 @@ pub struct Writer {
     failed: Option<Error>,
     spare: Vec<Vec<u8>>,
     notes: Vec<String>,
+    damage: Option<Error>,
 }
 
 impl core::ops::Deref for Writer {
@@ -115,21 +116,27 @@ impl core::ops::Deref for Writer {
 impl Writer {
     /// Opens the archive in `dir` for writing, creating both if there is none; mends the end if need be. `id` names a new archive.
     ///
+    /// A file in which no commit can be found is set aside under another name, and a new archive begun; [`Writer::damage`] tells.
     /// [`Error::Busy`] if another writer is at work.
     pub async fn open(io: &Io, dir: &Place, settings: &Settings, id: [u8; 16]) -> Result<Writer, Error> {
         io.make_dir(dir).await.map_err(|fault| Error::world("make directory", dir.shown(), fault))?;
         let lock = lock(io, dir).await?;
+        let mut unreadable = None;
         let opened = async {
             match Reader::open(io, dir).await {
-                Err(Error::World { fault: Fault::NotFound, .. }) => {
-                    create(io, dir, settings, id).await?;
-                    Reader::open(io, dir).await
-                }
-                other => other,
+                Err(Error::World { fault: Fault::NotFound, .. }) => {}
+                Err(Error::Damage(damage)) => unreadable = Some(set_all_aside(io, dir, &damage).await?),
+                other => return other,
             }
+            create(io, dir, settings, id).await?;
+            Reader::open(io, dir).await
         };
         match opened.await {
-            Ok(reader) => Writer::begin(reader, settings, lock).await,
+            Ok(reader) => {
+                let mut writer = Writer::begin(reader, settings, lock).await?;
+                writer.damage = unreadable;
+                Ok(writer)
+            }
             Err(error) => {
                 let _ = io.close(lock).await;
                 Err(error)
@@ -192,6 +199,7 @@ impl Writer {
             failed: None,
             spare: Vec::new(),
             notes: Vec::new(),
+            damage: None,
         };
         match writer.prepare().await {
             Ok(()) => Ok(writer),
@@ -227,6 +235,11 @@ impl Writer {
     /// What opening found worth telling.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// What was wrong with a file that was set aside as a whole.
+    pub fn damage(&self) -> Option<&Error> {
+        self.damage.as_ref()
     }
 
     /// True if something was appended since the last commit of a snapshot.
@@ -698,6 +711,24 @@ async fn lock(io: &Io, dir: &Place) -> Result<FileId, Error> {
             })
         }
     }
+}
+
+/// Gives a file in which no commit can be found another name, that of the first free number. Returns what to tell about it.
+async fn set_all_aside(io: &Io, dir: &Place, damage: &Damage) -> Result<Error, Error> {
+    let from = dir.join(ARCHIVE);
+    for n in 1..=DIR_NAMES_MAX {
+        let to = dir.join(&[ASIDE, format!("{n}-unreadable").as_bytes()].concat());
+        match io.stat(&to).await {
+            Err(Fault::NotFound) => {}
+            Ok(_) => continue,
+            Err(fault) => return Err(Error::world("stat", to.shown(), fault)),
+        }
+        io.rename(&from, &to).await.map_err(|fault| Error::world("rename", from.shown(), fault))?;
+        io.sync_dir(dir).await.map_err(|fault| Error::world("sync", dir.shown(), fault))?;
+        let expected = format!("{}; it is kept as {}, and a new archive was begun", damage.expected, to.shown());
+        return Ok(Damage::new(from.shown(), damage.offset, damage.field, &damage.found, expected).into());
+    }
+    Err(Error::Limit { object: from.shown(), limit: DIR_NAMES_MAX as u64, found: DIR_NAMES_MAX as u64 + 1 })
 }
 
 /// Creates an archive with nothing but commit 0.

@@ -176,32 +176,61 @@ impl Reader {
         }
     }
 
-    /// Finds a message, newest commit first.
+    /// Finds a message, newest commit first. Lists that cannot be read are passed over; if the message is in no other, that is the error.
     pub async fn locate(&self, guid: &Guid) -> Result<Option<MessageAt>, Error> {
+        let mut damage = Vec::new();
         let mut at = Some(self.head.clone());
         while let Some(commit) = at {
-            if commit.commit.messages.is_some()
-                && let Some(found) = self.messages(&commit).await?.find(guid)
-            {
+            let list = keep(self.messages(&commit).await, &mut damage)?;
+            if let Some(found) = list.and_then(|list| list.find(guid)) {
                 return Ok(Some(found));
             }
-            at = self.previous(&commit).await?;
+            at = keep(self.previous(&commit).await, &mut damage)?.flatten();
         }
-        Ok(None)
+        damage.into_iter().next().map_or(Ok(None), |d| Err(d.into()))
     }
 
-    /// The SHA-1s of all messages.
-    pub async fn catalogue(&self) -> Result<Catalogue, Error> {
-        let mut guids = Vec::new();
+    /// All messages in ascending order of SHA-1, each once, as far as the lists can be read, and why some cannot.
+    pub async fn all_messages(&self) -> Result<(Vec<MessageAt>, Vec<Damage>), Error> {
+        self.gather(|m| m, |m: &MessageAt| m.guid).await
+    }
+
+    /// The SHA-1s of all messages, as far as the lists can be read, and why some cannot.
+    pub async fn catalogue(&self) -> Result<(Catalogue, Vec<Damage>), Error> {
+        let (guids, damage) = self.gather(|m| m.guid, |guid: &Guid| *guid).await?;
+        Ok((Catalogue(guids), damage))
+    }
+
+    async fn gather<T: Ord>(
+        &self,
+        make: impl Fn(MessageAt) -> T,
+        guid: impl Fn(&T) -> Guid,
+    ) -> Result<(Vec<T>, Vec<Damage>), Error> {
+        let (mut all, mut damage) = (Vec::new(), Vec::new());
         let mut at = Some(self.head.clone());
         while let Some(commit) = at {
-            guids.extend(self.messages(&commit).await?.iter().map(|m| m.guid));
-            at = self.previous(&commit).await?;
+            if let Some(list) = keep(self.messages(&commit).await, &mut damage)? {
+                all.extend(list.iter().map(&make));
+            }
+            at = keep(self.previous(&commit).await, &mut damage)?.flatten();
         }
         // Each list is sorted, and the stable sort merges sorted runs.
-        guids.sort();
-        guids.dedup();
-        Ok(Catalogue(guids))
+        all.sort();
+        all.dedup_by_key(|item| guid(item));
+        Ok((all, damage))
+    }
+
+    /// The newest folder table that can be read, and what is wrong with those after it. Empty before the first snapshot.
+    pub async fn newest_table(&self) -> Result<(Table, Vec<Damage>), Error> {
+        let mut damage = Vec::new();
+        let mut at = Some(self.head.clone());
+        while let Some(commit) = at {
+            if let Some(table) = keep(self.table(&commit).await, &mut damage)? {
+                return Ok((table, damage));
+            }
+            at = keep(self.previous(&commit).await, &mut damage)?.flatten();
+        }
+        Ok((Table::default(), damage))
     }
 
     /// The content of the entry at `at`, which is a file of at most `max` bytes. Its SHA-1 is compared with the one in its header.
@@ -326,6 +355,18 @@ fn top(raw: &[u8], at: Location, max: usize) -> Result<&[u8], Error> {
     Ok(&bytes[start..start.saturating_add(size).min(bytes.len())])
 }
 
+/// Puts damage aside, so that what is not damaged can be used.
+fn keep<T>(result: Result<T, Error>, damage: &mut Vec<Damage>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Error::Damage(d)) => {
+            damage.push(d);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn named(error: Error, dir: &Place) -> Error {
     match error {
         Error::World { doing, object, fault } if object.is_empty() => Error::world(doing, dir.join(ARCHIVE).shown(), fault),
@@ -432,7 +473,7 @@ async fn search(io: &Io, file: FileId, len: u64) -> Result<(CommitAt, u64, End),
         at += member_len;
     }
     let Some(last) = last else {
-        return Err(Damage::new("archive", 0, "commits", "none", "at least one; `cylinder repair` reads what is there").into());
+        return Err(Damage::new("archive", 0, "commits", "none", "at least one").into());
     };
     let head = match before {
         Some(before) if !counts(io, file, &last).await? => before,

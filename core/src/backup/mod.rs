@@ -59,16 +59,21 @@ pub async fn run(io: Io, site: &mut Site, owner: &Owner, dir: &Place, settings: 
     let reader = match Reader::open(&io, dir).await {
         Ok(reader) => Some(reader),
         Err(Error::World { fault: Fault::NotFound, .. }) => None,
+        // No commit in it: the writer sets the file aside.
+        Err(Error::Damage(_)) => None,
         Err(error) => return Err(error),
     };
     let old = match &reader {
-        Some(reader) => reader.table(reader.head()).await,
-        None => Ok(Table::default()),
+        Some(reader) => reader.newest_table().await,
+        None => Ok((Table::default(), Vec::new())),
     };
     match old {
-        Ok(old) => {
+        Ok((old, damage)) => {
             let by_id = old.folders.iter().enumerate().map(|(at, row)| (row.id.clone(), at)).collect();
-            Run { io: &io, site, owner, settings, old, by_id, report: Report::default() }.run(reader, dir).await
+            let mut report = Report::default();
+            let is_stale = !damage.is_empty();
+            damage.into_iter().for_each(|d| report.problem(Problem::Archive { error: d.into() }));
+            Run { io: &io, site, owner, settings, old, by_id, is_stale, report }.run(reader, dir).await
         }
         Err(error) => {
             if let Some(reader) = reader {
@@ -87,6 +92,8 @@ struct Run<'a> {
     old: Table,
     /// Rows of `old` by uniqueid.
     by_id: BTreeMap<Vec<u8>, usize>,
+    /// `old` is not that of the newest snapshot, which cannot be read: a new one is needed whatever has changed.
+    is_stale: bool,
     report: Report,
 }
 
@@ -128,6 +135,9 @@ impl Run<'_> {
             Some(reader) => Writer::from_reader(reader, &self.settings.archive).await?,
             None => Writer::open(self.io, dir, &self.settings.archive, self.settings.archive_id).await?,
         };
+        if let Some(error) = writer.damage() {
+            self.report.problem(Problem::Archive { error: error.clone() });
+        }
         let result = match todo {
             Some((pass, wanted)) => self.write(&mut writer, pass, wanted, alarmed).await,
             None => self.commit(&mut writer, self.old.clone(), 0).await,
@@ -152,7 +162,7 @@ impl Run<'_> {
         }
         let annotated = self.annotated(&pass).await?;
         let changes = compare(&self.old, &pass, &annotated);
-        if changes.is_empty() && pass.unreadable.is_empty() {
+        if changes.is_empty() && pass.unreadable.is_empty() && !self.is_stale {
             return Ok(Look::Same);
         }
         Ok(Look::Changed(pass, changes.wanted))
@@ -189,7 +199,14 @@ impl Run<'_> {
     /// Captures, fetches, writes and commits.
     async fn write(&mut self, writer: &mut Writer, pass: Pass, wanted: Wanted, alarmed: bool) -> Result<(), Error> {
         let mut capture = self.capture(&pass, &wanted).await?;
-        let known = writer.catalogue().await?;
+        let (known, damage) = match writer.catalogue().await {
+            Ok(found) => found,
+            Err(error) => {
+                capture.finish(self.io).await;
+                return Err(error);
+            }
+        };
+        damage.into_iter().for_each(|d| self.report.problem(Problem::Archive { error: d.into() }));
         let mut bodies = Bodies::new(self.io, writer, known);
         let mut fetched = self.fetch(&mut bodies, &capture).await?;
         for _ in 1..CAPTURES_MAX {
@@ -312,7 +329,7 @@ impl Run<'_> {
         self.alarm(messages_of(&next.table).saturating_sub(unseen));
         let same = next.table.folders == self.old.folders && next.table.states == self.old.states;
         let news = self.report.alarm.is_some() && !alarmed;
-        if same && !news && !writer.has_appended() {
+        if same && !news && !self.is_stale && !writer.has_appended() {
             return Ok(());
         }
         if let Some(tuple) = capture.pass.annotations_db {

@@ -52,6 +52,11 @@ impl Report {
         self.problems_count == 0 && self.alarm.is_none()
     }
 
+    /// True if the archive is damaged.
+    pub fn is_damaged(&self) -> bool {
+        self.problems.iter().any(|problem| matches!(problem, Problem::Archive { .. }))
+    }
+
     pub(super) fn problem(&mut self, problem: Problem) {
         self.problems_count += 1;
         if self.problems.len() < PROBLEMS_LISTED_MAX {
@@ -80,6 +85,11 @@ pub enum Alarm {
 /// Something that could not be saved as it should be. The rest of the user is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Problem {
+    /// The archive itself: what can be read of it was used, the rest was fetched anew.
+    Archive {
+        /// What is wrong.
+        error: Error,
+    },
     /// A message.
     Message {
         /// The folder's name.
