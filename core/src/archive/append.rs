@@ -22,6 +22,8 @@ use alloc::vec::Vec;
 const GATHER: usize = 256 << 10;
 /// A message of this size or more has members of its own.
 const ALONE: usize = 64 << 10;
+/// A list of messages longer than this is stored, not deflated.
+const STORED: usize = 8 << 10;
 /// Bytes copied at once when the end of an archive is set aside.
 const COPY: usize = 1 << 20;
 /// Names in an archive's directory: more than this is somebody else's directory.
@@ -409,7 +411,9 @@ impl Writer {
 
     async fn send(&mut self, kind: Kind, flags: u8, raw: Vec<u8>, entries: Vec<(u32, u32)>) -> Result<(), Error> {
         let buffer = self.spare.pop().unwrap_or_default();
-        let (level, check) = (self.settings.level, self.settings.check);
+        // SHA-1s do not deflate, and whoever looks for one message inflates lists and little else.
+        let stored = kind == Kind::List && raw.len() > STORED;
+        let (level, check) = (if stored { 0 } else { self.settings.level }, self.settings.check);
         let call = self.reader.io.start(Op::Seal { kind, flags, raw, level, check, buffer });
         self.flights.push_back(Flight { call, entries });
         // A fresh raw buffer is taken from those that came back.

@@ -11,6 +11,7 @@ use crate::time::Time;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::fmt::Write as _;
 
 /// The longest commit record.
@@ -421,6 +422,8 @@ struct Words<'a> {
     offset: u64,
     first: &'a [u8],
     rest: &'a [u8],
+    /// Where in `rest` the last word that was asked for ends: they are asked for in the order in which they are written.
+    at: Cell<usize>,
 }
 
 fn lines<'a>(b: &'a [u8], object: &'static str, magic: &str) -> Result<Lines<'a>, Damage> {
@@ -445,7 +448,13 @@ impl<'a> Lines<'a> {
         let offset = self.at as u64;
         self.at += (len + 1).min(rest.len());
         let space = line.iter().position(|&c| c == b' ').unwrap_or(line.len());
-        Some(Words { object: self.object, offset, first: &line[..space], rest: &line[(space + 1).min(line.len())..] })
+        Some(Words {
+            object: self.object,
+            offset,
+            first: &line[..space],
+            rest: &line[(space + 1).min(line.len())..],
+            at: Cell::new(0),
+        })
     }
 }
 
@@ -455,8 +464,21 @@ impl<'a> Words<'a> {
     }
 
     fn get(&self, key: &str) -> Option<&'a [u8]> {
-        let value = |word: &'a [u8]| word.strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
-        self.rest.split(|&c| c == b' ').find_map(value)
+        self.find(self.at.get(), key).or_else(|| self.find(0, key))
+    }
+
+    /// The value of the first word with this key from the offset `at` on.
+    fn find(&self, mut at: usize, key: &str) -> Option<&'a [u8]> {
+        while at < self.rest.len() {
+            let word = &self.rest[at..];
+            let len = word.iter().position(|&c| c == b' ').unwrap_or(word.len());
+            at += len + 1;
+            if let Some(value) = word[..len].strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) {
+                self.at.set(at);
+                return Some(value);
+            }
+        }
+        None
     }
 
     fn need(&self, key: &'static str) -> Result<&'a [u8], Damage> {
