@@ -67,11 +67,11 @@ pub struct Backup {
     #[argh(switch)]
     pub no_check: bool,
 
-    /// users at a time (default: 1)
+    /// users at a time (default: one for each processor, 4 at most)
     #[argh(option, arg_name = "n")]
     pub jobs: Option<usize>,
 
-    /// threads that deflate, for each user (default: one for each processor, 8 at most)
+    /// threads that deflate, for each user at work (default: the processors, shared out among the users)
     #[argh(option, arg_name = "n")]
     pub threads: Option<usize>,
 

@@ -23,6 +23,9 @@ use std::time::Instant;
 /// Compression level without `--level`: measured best for mail (FORMAT.md does not depend on it).
 const LEVEL: u8 = 1;
 
+/// Users at a time without `--jobs`: for small ones a run is mostly waiting for the disk.
+const JOBS_MAX: usize = 4;
+
 /// What all workers share.
 struct Run<'a> {
     args: &'a Backup,
@@ -48,11 +51,15 @@ pub fn run(args: &Backup) -> Outcome {
     let begun = Instant::now();
     let host = HostOptions::new(&args.imapd_conf, &args.root, &args.cyrus, args.offline)?.with_patience(args.wait, args.hold);
     let store = host::store(&args.store)?;
-    let threads = host::threads(args.threads);
-    let (mut driver, mut site) = host.open(&store, threads)?;
+    let processors = host::threads(None);
+    let (mut driver, mut site) = host.open(&store, args.threads.unwrap_or(processors))?;
     let owners = owners(args, &mut driver, &mut site)?;
     let several = owners.len() > 1;
-    let jobs = args.jobs.unwrap_or(1).clamp(1, owners.len().max(1));
+    let jobs = args.jobs.unwrap_or(processors.min(JOBS_MAX)).clamp(1, owners.len().max(1));
+    let threads = args.threads.unwrap_or((processors / jobs).max(1));
+    if jobs > 1 {
+        (driver, site) = host.open(&store, threads)?;
+    }
     let run = Run { args, host: &host, store, threads, queue: Mutex::new(owners.into()), done: Mutex::default() };
     std::thread::scope(|scope| {
         for _ in 1..jobs {
@@ -211,6 +218,9 @@ impl Run<'_> {
         }
         for problem in &report.problems {
             eprintln!("cylinder: {who}: {}", problem_text(problem));
+        }
+        if report.unsettled {
+            eprintln!("cylinder: {who}: folders kept changing, the snapshot has each of them as of a moment of its own");
         }
         let unlisted = report.problems_count - report.problems.len() as u64;
         if unlisted > 0 {

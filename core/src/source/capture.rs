@@ -390,7 +390,7 @@ impl Work<'_> {
         files.push((MetaFile::Index, self.out.keep(io, bytes).await?));
         let mut id = folder.id.clone();
         let mut quota_root = None;
-        for (file, place) in MetaFile::ALL.into_iter().zip(&folder.paths.meta).skip(1) {
+        for (file, place) in folder.paths.possible().skip(1) {
             let bytes = match io.read_whole(place, META_MAX, Vec::new()).await {
                 Ok((bytes, _)) => bytes,
                 Err(Fault::NotFound) => continue,

@@ -60,6 +60,15 @@ pub struct FolderPaths {
     pub meta: [Place; 4],
     /// The namelock file.
     pub namelock: Place,
+    /// A cyrus.expunge is possible (up to 2.4, which takes it into cyrus.index); elsewhere it is not looked for.
+    pub expunge: bool,
+}
+
+impl FolderPaths {
+    /// The metadata files that may exist, with where they would be.
+    pub fn possible(&self) -> impl Iterator<Item = (MetaFile, &Place)> {
+        MetaFile::ALL.into_iter().zip(&self.meta).filter(|(file, _)| self.expunge || *file != MetaFile::Expunge)
+    }
 }
 
 /// A folder as mailboxes.db and stat(2) show it.

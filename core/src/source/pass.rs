@@ -3,7 +3,7 @@
 //! The cost is a few pages of mailboxes.db and one stat for each metadata file. What must not come in: locks on mailboxes.
 
 use super::site::Site;
-use super::{Folder, MetaFile, Pass, State, StateKind, Tuple};
+use super::{Folder, Pass, State, StateKind, Tuple};
 use crate::cyrus::names::Owner;
 use crate::error::{Error, Fault};
 use crate::io::{FileKind, Io, Place, Stat};
@@ -53,10 +53,10 @@ fn state_name(prefix: &[u8], name: &[u8]) -> Vec<u8> {
 pub async fn fill_tuples(io: &Io, folders: &mut Vec<Folder>, unreadable: &mut Vec<(Vec<u8>, Error)>) -> Result<(), Error> {
     let mut bad = Vec::new();
     for (n, chunk) in folders.chunks_mut(FOLDERS_AT_ONCE).enumerate() {
-        let places: Vec<Place> = chunk.iter().flat_map(|f| f.paths.meta.iter().cloned()).collect();
-        let stats = stat_all(io, places).await?;
-        for (i, (folder, stats)) in chunk.iter_mut().zip(stats.chunks(MetaFile::ALL.len())).enumerate() {
-            if let Err(error) = set_tuples(folder, stats) {
+        let places: Vec<Place> = chunk.iter().flat_map(|f| f.paths.possible().map(|(_, place)| place.clone())).collect();
+        let mut stats = stat_all(io, places).await?.into_iter();
+        for (i, folder) in chunk.iter_mut().enumerate() {
+            if let Err(error) = set_tuples(folder, &mut stats) {
                 bad.push((n * FOLDERS_AT_ONCE + i, error));
             }
         }
@@ -67,11 +67,17 @@ pub async fn fill_tuples(io: &Io, folders: &mut Vec<Folder>, unreadable: &mut Ve
     Ok(())
 }
 
-fn set_tuples(folder: &mut Folder, stats: &[Result<Stat, Fault>]) -> Result<(), Error> {
-    for ((tuple, place), stat) in folder.tuples.iter_mut().zip(&folder.paths.meta).zip(stats) {
-        *tuple = optional(*stat, place)?.map(Tuple::from);
+/// Takes the stats of one folder's files, all of them whatever is wrong.
+fn set_tuples(folder: &mut Folder, stats: &mut impl Iterator<Item = Result<Stat, Fault>>) -> Result<(), Error> {
+    let Folder { paths, tuples, .. } = folder;
+    let mut result = Ok(());
+    for (file, place) in paths.possible() {
+        match optional(stats.next().unwrap_or(Err(Fault::Driver)), place) {
+            Ok(stat) => tuples[file as usize] = stat.map(Tuple::from),
+            Err(error) => result = Err(error),
+        }
     }
-    Ok(())
+    result
 }
 
 async fn stat_all(io: &Io, places: Vec<Place>) -> Result<Vec<Result<Stat, Fault>>, Error> {

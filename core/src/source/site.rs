@@ -262,6 +262,7 @@ impl Site {
                 meta(paths::MetaFile::Annotations)?,
             ],
             namelock: Place::host(paths.mailbox_lock(spot)?),
+            expunge: self.conf.version <= VersionLine::V2_4,
         })
     }
 
