@@ -6,5 +6,7 @@ pub mod disk;
 pub mod drive;
 pub mod imap;
 pub mod lab;
+pub mod proof;
 pub mod sieve;
+pub mod spool;
 pub mod story;
