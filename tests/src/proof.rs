@@ -101,8 +101,8 @@ impl Store {
 
     /// `cylinder backup USER` of a spool.
     pub fn backup(&self, root: &Path, user: &str) -> Command {
-        let mut command = self.command(&["backup", user, "--imapd-conf", "/etc/imapd.conf", "--root"]);
-        command.arg(root);
+        let mut command = self.command(&["backup", user, "--imapd-conf", "/etc/imapd.conf"]);
+        command.arg("--root").arg(root);
         command
     }
 

@@ -390,7 +390,7 @@ pub struct Bodies {
 
 impl Bodies {
     /// Far more than deflate looks back.
-    const POOL: usize = 8 << 20;
+    const POOL: usize = 2 << 20;
     const LINE: usize = 76;
 
     /// Bodies of this text.
@@ -409,7 +409,9 @@ impl Bodies {
                     let bits = chance.bits();
                     // Few words often, as in any language.
                     let word = (bits as u16).min((bits >> 16) as u16).min((bits >> 32) as u16) % 4000;
-                    pool.extend_from_slice(format!("{:x} ", u32::from(word) * 2_654_435).as_bytes());
+                    pool.extend_from_slice(
+                        format!("{:x} ", u32::from(word).wrapping_mul(2_654_435_761) >> (word % 20)).as_bytes(),
+                    );
                 }
             }
             if pool.len() % (Bodies::LINE + 2) > Bodies::LINE - 8 {
