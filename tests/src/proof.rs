@@ -2,9 +2,13 @@
 //!
 //! What must not come in: a server.
 
+use cylinder_core::archive::read::Reader;
+use cylinder_core::cyrus::names::Owner;
+use cylinder_core::error::Error;
 use cylinder_core::guid::Guid;
+use cylinder_core::io::{Io, Place, Task};
 use cylinder_core::store::archive_dir;
-use cylinder_core::{cyrus::names::Owner, io::Place};
+use cylinder_transport_local::{Config, Local};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -115,6 +119,19 @@ impl Store {
     /// A user's archive.
     pub fn archive(&self, user: &str) -> PathBuf {
         self.user_dir(user).join("archive.tar.gz")
+    }
+
+    /// Opens a user's archive with the core, as it stands, and hands it to `procedure`.
+    pub fn read<T>(&self, user: &str, procedure: impl AsyncFnOnce(&Reader) -> Result<T, Error>) -> Result<T, Error> {
+        let dir = archive_dir(&Owner::User(user.as_bytes().to_vec()))?;
+        let mut driver = Local::new(Config { store: self.dir(), ..Config::default() });
+        let task = Task::new(Local::now(), |io: Io| async move {
+            let reader = Reader::open(&io, &dir).await?;
+            let result = procedure(&reader).await;
+            reader.close().await;
+            result
+        });
+        driver.run(task, &mut |_| ())
     }
 
     /// Extracts a user's archive with `cylinder extract` and answers the tree.
