@@ -7,5 +7,7 @@ pub mod drive;
 pub mod host;
 pub mod imap;
 pub mod lab;
+pub mod proof;
 pub mod sieve;
+pub mod spool;
 pub mod story;

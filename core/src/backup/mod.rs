@@ -561,11 +561,21 @@ pub fn folder_dir(id: &[u8]) -> String {
     }
 }
 
-/// The entry name of a folder's link.
+/// The longest name that file systems take, in bytes.
+const FILE_NAME_MAX: usize = 255;
+
+/// The entry name of a folder's link. Cyrus takes names of up to 490 bytes; one that no file system takes is cut, and `%~` and the
+/// SHA-1 of the whole name come behind. `%~` is in no name that was not cut.
 pub fn link_name(folder: &[u8]) -> Vec<u8> {
-    let mut name = b"imap/".to_vec();
-    name.extend_from_slice(percent(folder, b"/").as_bytes());
-    name
+    let mut name = percent(folder, b"/");
+    if name.len() > FILE_NAME_MAX {
+        let kept = FILE_NAME_MAX - "%~".len() - 2 * Guid::NULL.0.len();
+        // Not inside of an escape.
+        let escape = name[..kept].rfind('%').filter(|at| kept - at < "%XX".len());
+        name.truncate(escape.unwrap_or(kept));
+        name.push_str(&format!("%~{}", Guid::of(folder)));
+    }
+    format!("imap/{name}").into_bytes()
 }
 
 fn emit_guids(guids: &BTreeMap<u32, (Guid, u64)>) -> Vec<u8> {
@@ -585,4 +595,27 @@ pub(crate) fn parse_guids(bytes: &[u8]) -> BTreeMap<u32, (Guid, u64)> {
         Some((uid.parse().ok()?, (Guid::from_hex(guid.as_bytes())?, size.parse().ok()?)))
     };
     bytes.split(|&c| c == b'\n').filter_map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No tool could extract the link of such a folder: its name was one component of up to 1,470 bytes.
+    #[test]
+    fn links_of_folders_with_long_names_have_names_that_file_systems_take() {
+        let plain = [&b"INBOX."[..], &[b'x'; 249]].concat();
+        assert_eq!(link_name(&plain), [b"imap/", &plain[..]].concat());
+        for filler in [b'x', b' '] {
+            for len in 250..600 {
+                let folder = [&b"INBOX."[..], &alloc::vec![filler; len]].concat();
+                let name = link_name(&folder);
+                assert!(name.len() <= b"imap/".len() + FILE_NAME_MAX && name.is_ascii());
+                assert!(name.ends_with(format!("%~{}", Guid::of(&folder)).as_bytes()));
+                let cut = &name[b"imap/".len()..name.len() - 42];
+                let kept = crate::escape::unpercent(cut).expect("whole escapes");
+                assert!(folder.starts_with(&kept) && cut.len() > FILE_NAME_MAX - 45, "{len}");
+            }
+        }
+    }
 }

@@ -1,0 +1,183 @@
+//! Runs that are killed at any moment: the next one goes on, nothing is lost, little is done twice.
+//!
+//! `cargo test` kills 20 times. 200 times: `CYLINDER_KILLS=200 cargo test -p cylinder-tests --test kill`.
+
+use cylinder_core::archive::read::Reader;
+use cylinder_core::archive::record::{FolderRow, Slot, StateContent, Table};
+use cylinder_core::error::{Error, Fault};
+use cylinder_core::guid::Guid;
+use cylinder_tests::choose::{Choose, Sampler};
+use cylinder_tests::proof::{Node, Store, out, run_for};
+use cylinder_tests::spool::{Plan, Text};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const USER: &str = "anna";
+/// A killed run may cost so many bytes, which the next one writes again: a checkpoint every 48 MiB and what the run had in its
+/// hands.
+const COST_MAX: u64 = 64 << 20;
+
+/// What an archive comes to, however often its runs were killed.
+#[derive(PartialEq, Debug)]
+struct Content {
+    messages: BTreeSet<Guid>,
+    table: Table,
+    tree: BTreeMap<String, Node>,
+}
+
+impl Content {
+    fn of(store: &Store) -> Content {
+        let verify = run_for(&mut store.command(&["verify", USER]), 0);
+        assert!(out(&verify).starts_with("anna: good:") && !out(&verify).contains("interrupted"), "{}", out(&verify));
+        let (messages, table) = store.read(USER, async |reader| read(reader).await).expect("a good archive");
+        let mut tree = store.extract(USER, None);
+        // These say where in the file things are, and when the links were made is when the run was.
+        tree.retain(|name, _| !matches!(name.as_str(), "meta/messages" | "meta/folders" | "meta/commit"));
+        for name in ["meta/about", "meta/mailboxes"] {
+            let content = tree.remove(name).and_then(|node| node.sha1()).expect("a file");
+            tree.insert(name.to_owned(), Node::File(0, content, 0));
+        }
+        Content { messages, table, tree }
+    }
+}
+
+async fn read(reader: &Reader) -> Result<(BTreeSet<Guid>, Table), Error> {
+    let mut table = reader.table(reader.head()).await?;
+    table.folders.iter_mut().for_each(forget_places);
+    for state in &mut table.states {
+        match &mut state.content {
+            StateContent::File { at, .. } | StateContent::Link { at, .. } => *at = Slot::Pending(0),
+        }
+    }
+    let (mut messages, mut listed) = (BTreeSet::new(), 0);
+    let mut at = Some(reader.head().clone());
+    while let Some(commit) = at {
+        let list = reader.messages(&commit).await?;
+        listed += list.iter().count();
+        messages.extend(list.iter().map(|m| m.guid));
+        at = reader.previous(&commit).await?;
+    }
+    assert_eq!(listed, messages.len(), "no message is stored twice");
+    Ok((messages, table))
+}
+
+fn forget_places(row: &mut FolderRow) {
+    row.files.iter_mut().for_each(|file| file.at = Slot::Pending(0));
+}
+
+/// The spool, and what a run comes to that nobody kills.
+struct Undisturbed {
+    temp: TempDir,
+    content: Content,
+    took: Duration,
+}
+
+impl Undisturbed {
+    fn root(&self) -> PathBuf {
+        self.temp.path().join("root")
+    }
+}
+
+static UNDISTURBED: LazyLock<Undisturbed> = LazyLock::new(|| {
+    let temp = tempfile::tempdir().expect("a directory");
+    let root = temp.path().join("root");
+    let plan = Plan { user: USER.into(), folders: 5, messages: 6000, size: 1000..=100_000, text: Text::Letters, seed: 8 };
+    plan.write(&root).expect("a spool");
+    let store = Store::new();
+    let begun = Instant::now();
+    run_for(&mut store.backup(&root, USER), 0);
+    let took = begun.elapsed();
+    let content = Content::of(&store);
+    let bytes: u64 = content.table.folders.iter().map(|row| row.bytes).sum();
+    println!("undisturbed: {} messages, {bytes} bytes, {took:?}", content.messages.len());
+    assert!(content.messages.len() == 6000 && bytes > 290_000_000);
+    Undisturbed { temp, content, took }
+});
+
+fn start(store: &Store, root: &Path) -> Child {
+    let mut command = store.backup(root, USER);
+    command.arg("--quiet").stdout(Stdio::null()).stderr(Stdio::piped());
+    command.spawn().expect("the binary runs")
+}
+
+/// Bytes behind the last commit: what the next run will write again. None if there is no archive yet.
+fn cost(store: &Store) -> u64 {
+    let Ok(len) = fs::metadata(store.archive(USER)).map(|stat| stat.len()) else { return 0 };
+    let end = store.read(USER, async |reader| Ok(reader.head().part.offset + reader.head().part.len));
+    match end {
+        Ok(end) => len - end,
+        Err(Error::World { fault: Fault::NotFound, .. }) => 0,
+        Err(error) => panic!("a killed run left an archive that does not open: {error}"),
+    }
+}
+
+/// Kills runs with `signals`, one after the other, until `kills` of them were killed; a run that comes to its end is compared
+/// with the undisturbed one, and then a new archive is begun.
+fn kill(kills: u32, signals: &[&str], seed: u64) {
+    let root = UNDISTURBED.root();
+    let (mut chance, mut killed, mut costs) = (Sampler::new(seed), 0, Vec::new());
+    let (mut store, mut finished) = (Store::new(), 0);
+    while killed < kills || finished == 0 {
+        let micros = UNDISTURBED.took.as_micros() as u32;
+        let mut child = start(&store, &root);
+        // Once all are killed, the last archive is brought to its end.
+        let patience = if killed < kills { chance.upto(micros / 2) } else { u32::MAX };
+        if wait(&mut child, Duration::from_micros(patience.into())) {
+            let output = child.wait_with_output().expect("a run that has ended");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert!(Content::of(&store) == UNDISTURBED.content, "seed {seed}: other content after {killed} kills");
+            let asides = fs::read_dir(store.user_dir(USER)).expect("the directory").count();
+            assert_eq!(asides, 2, "nothing but archive and lock is left");
+            (store, finished) = (Store::new(), finished + 1);
+            continue;
+        }
+        signal(&mut child, signals[killed as usize % signals.len()]);
+        killed += 1;
+        let cost = cost(&store);
+        assert!(cost <= COST_MAX, "kill {killed} of seed {seed} costs {cost} bytes");
+        costs.push(cost);
+    }
+    let (most, sum) = (costs.iter().max().copied().unwrap_or(0), costs.iter().sum::<u64>());
+    println!(
+        "{killed} kills with {signals:?}, {finished} archives came to their end; written twice: {sum} bytes, at most {most}"
+    );
+    assert!(most > 0, "every kill came before anything was written");
+}
+
+/// True if the run has ended before `patience` has.
+fn wait(child: &mut Child, patience: Duration) -> bool {
+    let begun = Instant::now();
+    while child.try_wait().expect("the state of a child").is_none() {
+        if begun.elapsed() >= patience {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1).min(patience));
+    }
+    true
+}
+
+fn signal(child: &mut Child, name: &str) {
+    // It may have ended meanwhile, which is as good.
+    let kill = format!("kill -s {name} {}", child.id());
+    let _ = Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status();
+    let status = child.wait().expect("a child that was killed");
+    use std::os::unix::process::ExitStatusExt;
+    assert!(status.success() || status.signal().is_some(), "SIG{name} ended it with {status}");
+}
+
+fn kills(default: u32) -> u32 {
+    std::env::var("CYLINDER_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(default)
+}
+
+/// One test, so that no run is slowed by another one's.
+#[test]
+fn a_run_that_is_killed_at_any_moment_costs_little_and_loses_nothing() {
+    kill(kills(14), &["KILL"], 1);
+    // An order to end is no more than that.
+    kill(kills(6), &["TERM", "INT"], 2);
+}
