@@ -14,6 +14,8 @@ use alloc::vec::Vec;
 pub const BLOCK: usize = 512;
 /// The longest name or link target that is read or written.
 pub const NAME_MAX: usize = 8192;
+/// The most bytes that extension headers before one entry may have, all together.
+pub const EXTENSIONS_MAX: usize = 8 * NAME_MAX;
 /// The longest name that fits into a plain header.
 const PLAIN_NAME_MAX: usize = 100;
 
@@ -251,11 +253,15 @@ pub enum Parsed {
 
 /// Reads the header of the entry that begins at the start of `b`.
 ///
-/// Damage for what is no tar header, or for names longer than [`NAME_MAX`]; offsets count from the start of `b`.
+/// Damage for what is no tar header, for names and targets longer than [`NAME_MAX`], and for extension headers of more than
+/// [`EXTENSIONS_MAX`] bytes; offsets count from the start of `b`.
 pub fn parse(b: &[u8]) -> Result<Parsed, Damage> {
     let mut at = 0;
     let (mut path, mut link): (Option<Vec<u8>>, Option<Vec<u8>>) = (None, None);
     loop {
+        if at > EXTENSIONS_MAX {
+            return Err(damage(at as u64, "extension headers", format!("{at} bytes"), &format!("at most {EXTENSIONS_MAX}")));
+        }
         if b.len() < at + BLOCK {
             return Ok(Parsed::More(at + BLOCK));
         }
@@ -271,6 +277,10 @@ pub fn parse(b: &[u8]) -> Result<Parsed, Damage> {
                 }
                 if let (Some(target), EntryKind::Link(_)) = (link, &entry.kind) {
                     entry.kind = EntryKind::Link(target);
+                }
+                check_len("name", at, &entry.name)?;
+                if let EntryKind::Link(target) = &entry.kind {
+                    check_len("link target", at, target)?;
                 }
                 return Ok(Parsed::Entry(entry, at + BLOCK));
             }
@@ -291,6 +301,13 @@ pub fn parse(b: &[u8]) -> Result<Parsed, Damage> {
             }
         }
     }
+}
+
+fn check_len(field: &'static str, at: usize, name: &[u8]) -> Result<(), Damage> {
+    if name.len() > NAME_MAX {
+        return Err(damage(at as u64, field, format!("{} bytes", name.len()), &format!("at most {NAME_MAX}")));
+    }
+    Ok(())
 }
 
 /// The content of an extension header at `at`; `None` if `b` does not hold all of it.
@@ -530,6 +547,27 @@ mod tests {
             field.fill(0xFF);
             assert!(number(&field, 0, "size").is_err());
         }
+    }
+
+    /// Found in writing the fuzzer's claims: the limit on names was documented and not kept, and a chain of extension headers
+    /// without an end was held in memory, and read anew with each piece.
+    #[test]
+    fn what_stands_before_an_entry_is_limited() {
+        for (len, fits) in [(NAME_MAX, true), (NAME_MAX + 1, false)] {
+            let name = alloc::vec![b'n'; len];
+            let (mut file, mut link) = (Vec::new(), Vec::new());
+            emit_file(&mut file, &name, 0, Time::ZERO, None);
+            emit_link(&mut link, b"imap/INBOX", &name, Time::ZERO);
+            assert_eq!((parse(&file).is_ok(), parse(&link).is_ok()), (fits, fits), "{len} bytes");
+        }
+        let mut chain = Vec::new();
+        emit_file(&mut chain, &[b'n'; NAME_MAX], 0, Time::ZERO, None);
+        chain.truncate(chain.len() - BLOCK);
+        let mut reader = EntryReader::new();
+        let endless = chain.chunks(BLOCK).cycle().take(10 * EXTENSIONS_MAX / BLOCK);
+        let ended = endless.map(|block| reader.step(&mut Piece::new(block)).map(drop)).find(Result::is_err);
+        assert_eq!(ended.map(|e| e.map_err(|d| d.field)), Some(Err("extension headers")));
+        assert!(reader.held.len() < 2 * EXTENSIONS_MAX);
     }
 
     #[test]
