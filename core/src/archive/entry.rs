@@ -12,8 +12,9 @@ use alloc::vec::Vec;
 
 /// Bytes of a tar block.
 pub const BLOCK: usize = 512;
-/// The longest name or link target that is read or written.
-pub const NAME_MAX: usize = 8192;
+/// The longest name or link target that is read or written: a folder's name ([`crate::cyrus::names::NAME_MAX`]) with each of its
+/// bytes percent-encoded, and a directory before it.
+pub const NAME_MAX: usize = 16 << 10;
 /// The most bytes that extension headers before one entry may have, all together.
 pub const EXTENSIONS_MAX: usize = 8 * NAME_MAX;
 /// The longest name that fits into a plain header.
