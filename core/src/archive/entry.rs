@@ -12,8 +12,11 @@ use alloc::vec::Vec;
 
 /// Bytes of a tar block.
 pub const BLOCK: usize = 512;
-/// The longest name or link target that is read or written.
-pub const NAME_MAX: usize = 8192;
+/// The longest name or link target that is read or written: a folder's name ([`crate::cyrus::names::NAME_MAX`]) with each of its
+/// bytes percent-encoded, and a directory before it.
+pub const NAME_MAX: usize = 16 << 10;
+/// The most bytes that extension headers before one entry may have, all together.
+pub const EXTENSIONS_MAX: usize = 8 * NAME_MAX;
 /// The longest name that fits into a plain header.
 const PLAIN_NAME_MAX: usize = 100;
 
@@ -179,15 +182,10 @@ fn damage(offset: u64, field: &'static str, found: impl core::fmt::Display, expe
 
 fn number(b: &[u8], offset: u64, field: &'static str) -> Result<u64, Damage> {
     if b[0] & 0x80 != 0 {
-        let (high, low) = b.split_at(b.len() - 8);
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(low);
-        let fits = high[0] == 0x80 && high[1..].iter().all(|&c| c == 0) && bytes[0] < 0x80;
-        return if fits {
-            Ok(u64::from_be_bytes(bytes))
-        } else {
-            Err(damage(offset, field, "a number beyond 2^63", "a smaller one"))
-        };
+        // The first byte has the mark alone: its other bits would be those of a negative number, or of one beyond any file.
+        let value = b[1..].iter().try_fold(0u64, |n, &digit| n.checked_mul(256)?.checked_add(digit.into()));
+        let value = value.filter(|&n| b[0] == 0x80 && n >> 63 == 0);
+        return value.ok_or_else(|| damage(offset, field, "a number beyond 2^63", "a smaller one"));
     }
     let text = b.split(|c| *c == 0 || *c == b' ').find(|part| !part.is_empty()).unwrap_or(b"0");
     let digits = core::str::from_utf8(text).ok().and_then(|t| u64::from_str_radix(t, 8).ok());
@@ -256,11 +254,15 @@ pub enum Parsed {
 
 /// Reads the header of the entry that begins at the start of `b`.
 ///
-/// Damage for what is no tar header, or for names longer than [`NAME_MAX`]; offsets count from the start of `b`.
+/// Damage for what is no tar header, for names and targets longer than [`NAME_MAX`], and for extension headers of more than
+/// [`EXTENSIONS_MAX`] bytes; offsets count from the start of `b`.
 pub fn parse(b: &[u8]) -> Result<Parsed, Damage> {
     let mut at = 0;
     let (mut path, mut link): (Option<Vec<u8>>, Option<Vec<u8>>) = (None, None);
     loop {
+        if at > EXTENSIONS_MAX {
+            return Err(damage(at as u64, "extension headers", format!("{at} bytes"), &format!("at most {EXTENSIONS_MAX}")));
+        }
         if b.len() < at + BLOCK {
             return Ok(Parsed::More(at + BLOCK));
         }
@@ -276,6 +278,10 @@ pub fn parse(b: &[u8]) -> Result<Parsed, Damage> {
                 }
                 if let (Some(target), EntryKind::Link(_)) = (link, &entry.kind) {
                     entry.kind = EntryKind::Link(target);
+                }
+                check_len("name", at, &entry.name)?;
+                if let EntryKind::Link(target) = &entry.kind {
+                    check_len("link target", at, target)?;
                 }
                 return Ok(Parsed::Entry(entry, at + BLOCK));
             }
@@ -296,6 +302,13 @@ pub fn parse(b: &[u8]) -> Result<Parsed, Damage> {
             }
         }
     }
+}
+
+fn check_len(field: &'static str, at: usize, name: &[u8]) -> Result<(), Damage> {
+    if name.len() > NAME_MAX {
+        return Err(damage(at as u64, field, format!("{} bytes", name.len()), &format!("at most {NAME_MAX}")));
+    }
+    Ok(())
 }
 
 /// The content of an extension header at `at`; `None` if `b` does not hold all of it.
@@ -518,6 +531,44 @@ mod tests {
         emit_file(&mut out, b"f", 1 << 40, Time::ZERO, None);
         let Parsed::Entry(entry, _) = parse(&out).unwrap() else { panic!("entry") };
         assert_eq!(entry.size, 1 << 40);
+    }
+
+    /// Found by fuzzing: in the checksum, alone of all numbers only 8 bytes long, the form of GNU tar for large numbers was a
+    /// panic. A member with good CRCs that nobody of ours wrote is enough to have one.
+    #[test]
+    fn a_binary_number_may_stand_in_a_field_of_any_length() {
+        let mut bad = sample();
+        bad[field::CHECKSUM.start] = 0xFF;
+        assert!(parse(&bad).is_err());
+        for len in [8, 12] {
+            let mut field = alloc::vec![0; len];
+            field[0] = 0x80;
+            field[len - 1] = 7;
+            assert_eq!(number(&field, 0, "size"), Ok(7));
+            field.fill(0xFF);
+            assert!(number(&field, 0, "size").is_err());
+        }
+    }
+
+    /// Found in writing the fuzzer's claims: the limit on names was documented and not kept, and a chain of extension headers
+    /// without an end was held in memory, and read anew with each piece.
+    #[test]
+    fn what_stands_before_an_entry_is_limited() {
+        for (len, fits) in [(NAME_MAX, true), (NAME_MAX + 1, false)] {
+            let name = alloc::vec![b'n'; len];
+            let (mut file, mut link) = (Vec::new(), Vec::new());
+            emit_file(&mut file, &name, 0, Time::ZERO, None);
+            emit_link(&mut link, b"imap/INBOX", &name, Time::ZERO);
+            assert_eq!((parse(&file).is_ok(), parse(&link).is_ok()), (fits, fits), "{len} bytes");
+        }
+        let mut chain = Vec::new();
+        emit_file(&mut chain, &[b'n'; NAME_MAX], 0, Time::ZERO, None);
+        chain.truncate(chain.len() - BLOCK);
+        let mut reader = EntryReader::new();
+        let endless = chain.chunks(BLOCK).cycle().take(10 * EXTENSIONS_MAX / BLOCK);
+        let ended = endless.map(|block| reader.step(&mut Piece::new(block)).map(drop)).find(Result::is_err);
+        assert_eq!(ended.map(|e| e.map_err(|d| d.field)), Some(Err("extension headers")));
+        assert!(reader.held.len() < 2 * EXTENSIONS_MAX);
     }
 
     #[test]
