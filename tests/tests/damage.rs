@@ -1,16 +1,21 @@
 //! What is broken x where x what is done next: an archive of three commits is damaged in every part, then opened for writing.
 
 use cylinder_core::archive::append::Settings;
+use cylinder_core::archive::entries::Finding;
 use cylinder_core::archive::member::{self, FOOTER_LEN, HEADER_LEN, Kind};
 use cylinder_core::archive::read::Reader;
+use cylinder_core::archive::verify::{Verdict, verify};
 use cylinder_core::error::Error;
 use cylinder_core::guid::Guid;
 use cylinder_core::io::{Io, Op};
 use cylinder_tests::check::{self, Check};
 use cylinder_tests::disk::{BLOCK, SimDisk};
 use cylinder_tests::drive::{drive, drive_watched};
+use cylinder_tests::proof::{Store, out, run_for, tree};
+use cylinder_tests::spool::Spool;
 use cylinder_tests::story::{self, Batch, archive, mail, run_all, run_with, snapshot, stored};
 use std::cell::Cell;
+use std::fs;
 use std::ops::Range;
 
 const ID: [u8; 16] = *b"sixteen bytes id";
@@ -147,7 +152,10 @@ impl Harm {
 
 /// One row of the table.
 struct Case {
+    base: Vec<u8>,
     found: Vec<u8>,
+    /// Bytes that are not as they were.
+    harmed: Range<usize>,
     /// The newest commit that counts by FORMAT.md section 6; `None` if there is none.
     head: Option<u64>,
     /// Where that commit ends.
@@ -176,6 +184,8 @@ impl Case {
         let before = mended.ops();
         let opened = drive(&mut mended, story::reopen).finished();
         Case {
+            base: bytes.to_vec(),
+            harmed: harmed.clone(),
             head: head.map(|member| member.commit),
             head_end: head.map_or(0, |member| member.range.end),
             readable: head.map_or_else(Vec::new, |head| expected_messages(bytes, &members, &harmed, head.commit, &story)),
@@ -228,7 +238,7 @@ fn contains(all: &[u8], part: &[u8]) -> bool {
 type Column = (&'static str, fn(&Case) -> Check);
 
 /// What must hold in every row.
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 8] = [
     ("it opens, or says clearly why not", opens),
     ("nothing good is cut or changed", nothing_good_is_lost),
     ("what was cut is aside", cut_is_aside),
@@ -236,6 +246,7 @@ const COLUMNS: [Column; 7] = [
     ("damaged ones are never given", no_wrong_bytes),
     ("effort is bounded", effort_is_bounded),
     ("the next run works", next_run_works),
+    ("verify finds it and says where", verify_finds_it),
 ];
 
 fn opens(case: &Case) -> Check {
@@ -349,6 +360,67 @@ fn next_run_works(case: &Case) -> Check {
     if found == [Ok(Some(story[3].messages[0].clone()))] { Ok(()) } else { Err(format!("{found:?}")) }
 }
 
+async fn judge(io: Io) -> Result<Verdict, Error> {
+    let reader = Reader::open(&io, &story::dir()).await?;
+    let verdict = verify(&io, &reader, 2).await;
+    reader.close().await;
+    verdict
+}
+
+fn verdict(disk: &SimDisk, found: &[u8]) -> Result<Verdict, Error> {
+    let mut disk = disk.clone();
+    disk.put_file(&archive(), found);
+    let before = disk.changes();
+    let verdict = drive(&mut disk, judge).finished();
+    assert_eq!(disk.changes(), before, "verify has written something");
+    verdict
+}
+
+/// Damage behind the last good commit, after which no member begins any more, is what a killed run may leave, and nothing in the
+/// file tells the two apart: verify says that a run was interrupted. All other damage is found where it is, and lost messages are
+/// named.
+fn verify_finds_it(case: &Case) -> Check {
+    let verdict = match (verdict(&case.mended, &case.found), case.head) {
+        (Err(Error::Damage(_)), None) => return Ok(()),
+        (Ok(verdict), Some(_)) => verdict,
+        (other, head) => return Err(format!("{:?}, the head is {head:?}", other.map(|v| v.findings))),
+    };
+    let undamaged = case.found == case.base;
+    let behind_the_head = verdict.interrupted && case.harmed.start >= case.head_end;
+    if verdict.is_good() && (undamaged || behind_the_head) {
+        return Ok(());
+    }
+    let overlaps = |f: &Finding| is_hurt(&case.harmed, &(f.bytes.0 as usize..f.bytes.1 as usize));
+    if !verdict.findings.iter().any(overlaps) {
+        return Err(format!("bytes {:?} are damaged, found were {:?}", case.harmed, verdict.findings));
+    }
+    lost_are_named(case, &verdict)
+}
+
+/// The messages of commits up to the head whose own member is damaged are lost, and no others are.
+fn lost_are_named(case: &Case, verdict: &Verdict) -> Check {
+    let (members, head) = (members(&case.base), case.head.unwrap_or_default());
+    let mut expected = Vec::new();
+    for commit in 1..=head.min(3) {
+        let list = members.iter().find(|m| m.kind == Kind::List && m.commit == commit).expect("a list");
+        let hurt = |m: &Member| is_hurt(&case.harmed, &m.range);
+        // Without its list nobody knows what a commit brought.
+        if hurt(list) || members.iter().any(|m| m.kind == Kind::Commit && m.commit == commit && hurt(m)) {
+            continue;
+        }
+        for message in &story()[commit as usize - 1].messages {
+            let of_it = |m: &&Member| m.kind == Kind::Data && contains(&case.base[m.range.clone()], &message[..60]);
+            if members.iter().find(of_it).is_some_and(hurt) {
+                expected.push(Guid::of(message));
+            }
+        }
+    }
+    let mut lost = verdict.lost.clone();
+    lost.sort();
+    expected.sort();
+    if lost == expected { Ok(()) } else { Err(format!("lost are {expected:?}, named are {lost:?}")) }
+}
+
 /// Fills in the table for one archive.
 fn every_damage(base: &SimDisk) -> (usize, Vec<String>) {
     let foreign = finished(*b"another archive!");
@@ -380,6 +452,58 @@ fn whatever_part_is_damaged_a_killed_run_costs_no_acknowledged_commit() {
     let (rows, bad) = every_damage(&killed());
     println!("{rows} damages of an archive behind which a run was killed");
     assert!(bad.is_empty(), "{bad:#?}");
+}
+
+#[test]
+fn an_undamaged_archive_has_no_finding() {
+    for (disk, interrupted) in [(finished(ID), false), (killed(), true)] {
+        let found = disk.content(&archive()).expect("an archive").to_vec();
+        let verdict = verdict(&disk, &found).expect("a verdict");
+        assert_eq!((verdict.findings, verdict.interrupted, verdict.commits, verdict.messages), (vec![], interrupted, 4, 5));
+    }
+}
+
+/// One commit of small messages, deflated as usual: every byte of every part of the format is in it.
+fn small() -> SimDisk {
+    let mut disk = SimDisk::new();
+    let story = [snapshot(1, vec![mail(1, 300), mail(2, 200)])];
+    drive(&mut disk, |io: Io| run_all(io, &story)).finished().expect("a run");
+    disk
+}
+
+/// Flips each bit, one at a time, and answers how many, and at which bytes verify finds nothing. Of those it must
+/// say that a run was interrupted.
+fn unseen() -> (usize, Vec<usize>) {
+    let disk = small();
+    let bytes = disk.content(&archive()).expect("an archive").to_vec();
+    let (mut flips, mut unseen) = (0, Vec::new());
+    for at in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut bad = bytes.clone();
+            bad[at] ^= 1 << bit;
+            flips += 1;
+            match verdict(&disk, &bad) {
+                Ok(verdict) if verdict.is_good() => {
+                    assert!(verdict.interrupted, "byte {at}, bit {bit}: nothing at all is said");
+                    unseen.push(bytes.len() - at);
+                }
+                Ok(_) | Err(Error::Damage(_)) => {}
+                Err(error) => panic!("byte {at}, bit {bit}: {error}"),
+            }
+        }
+    }
+    unseen.dedup();
+    (flips, unseen)
+}
+
+#[test]
+fn no_bit_of_an_archive_but_its_footer_can_change_without_being_found() {
+    let (flips, unseen) = unseen();
+    println!("{flips} bits flipped one at a time");
+    // Counted from the end. Without the last footer the archive is found by searching, and nothing is lost; a footer that has its
+    // header and not the CRC of its content (8 to 5) cannot be the trace of a run.
+    let footer: Vec<usize> = (1..=FOOTER_LEN).rev().filter(|n| !(5..=8).contains(n)).collect();
+    assert_eq!(unseen, footer);
 }
 
 /// Found by the crash tests: the crash of a mending left another tail than it had set aside, and the next mending, which used
@@ -445,4 +569,131 @@ fn the_end_of_a_file_is_searched_with_one_read() {
     let before = disk.ops();
     drive(&mut disk, story::reopen).finished().expect("mending");
     assert!(disk.ops() - before < 60, "{} operations", disk.ops() - before);
+}
+
+/// A user on a real disk: one message to a member, so that damage hits one alone.
+struct OnDisk {
+    store: Store,
+    spool: Spool,
+    bytes: Vec<u8>,
+}
+
+const LOST_UID: u32 = 2;
+
+impl OnDisk {
+    fn new() -> OnDisk {
+        let store = Store::new();
+        let mut spool = Spool::create(&store.beside("root"), "anna", 11).expect("a spool");
+        spool.create_folder("INBOX.Work").expect("a folder");
+        for n in 0..4 {
+            spool.deliver("INBOX.Work", &mail(n, 70_000)).expect("a message");
+            spool.save().expect("an index");
+            run_for(&mut store.backup(spool.root(), "anna"), 0);
+        }
+        let bytes = fs::read(store.archive("anna")).expect("the archive");
+        OnDisk { store, spool, bytes }
+    }
+
+    fn spoil(&self, harm: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut bad = self.bytes.clone();
+        harm(&mut bad);
+        fs::write(self.store.archive("anna"), &bad).expect("the archive");
+        bad
+    }
+
+    fn head_end(&self) -> usize {
+        let end = self.store.read("anna", async |reader| Ok(reader.head().part.offset + reader.head().part.len));
+        end.expect("an archive that opens") as usize
+    }
+}
+
+#[test]
+fn verify_names_folder_and_uid_of_a_lost_message_and_exits_4() {
+    let on_disk = OnDisk::new();
+    let store = &on_disk.store;
+    run_for(&mut store.command(&["verify"]), 0);
+    let member =
+        members(&on_disk.bytes).into_iter().filter(|m| m.kind == Kind::Data).nth(LOST_UID as usize - 1).expect("a member");
+    on_disk.spoil(|bytes| bytes[member.range.start + 5000] ^= 1);
+    let guid = Guid::of(&mail(u64::from(LOST_UID) - 1, 70_000));
+    let said = out(&run_for(&mut store.command(&["verify", "anna"]), 4));
+    assert!(
+        said.starts_with("anna: DAMAGED: ") && said.contains(&format!("  lost: {guid}: INBOX.Work/{LOST_UID}\n")),
+        "{said}"
+    );
+    assert!(said.contains(&format!("bytes {} to {}: ", member.range.start, member.range.end)), "{said}");
+    let json = out(&run_for(&mut store.command(&["verify", "--json"]), 4));
+    assert!(json.contains(&format!("\"guid\":\"{guid}\",\"messages\":[\"INBOX.Work/{LOST_UID}\"]")), "{json}");
+    // The others come out, and this one does not.
+    run_for(&mut store.command(&["show", "anna", &format!("INBOX.Work/{LOST_UID}")]), 4);
+    let other = run_for(&mut store.command(&["show", "anna", "INBOX.Work/3"]), 0);
+    assert_eq!(other.stdout, mail(2, 70_000));
+    let target = store.beside("tree");
+    run_for(store.command(&["extract", "anna", "--quiet"]).arg(&target), 4);
+    let found = tree(&target);
+    assert!(!found.contains_key(&format!("files/{guid}")));
+    assert_eq!(found.keys().filter(|name| name.starts_with("files/")).count(), 3);
+}
+
+/// What is good is not touched by a backup, whatever is damaged; what is cut off is kept.
+#[test]
+fn a_backup_of_a_damaged_archive_leaves_every_byte_up_to_the_last_good_commit() {
+    let mut on_disk = OnDisk::new();
+    let all = members(&on_disk.bytes);
+    let ends: Vec<Member> = all.iter().filter(|m| m.kind == Kind::Commit).cloned().collect();
+    let (data, last) = (all.iter().find(|m| m.kind == Kind::Data).expect("a member").range.clone(), ends[4].range.clone());
+    type Spoil = (&'static str, Box<dyn Fn(&mut Vec<u8>)>);
+    let harms: [Spoil; 7] = [
+        ("a flipped bit in a message", Box::new(move |b| b[data.start + 4000] ^= 4)),
+        (
+            "a flipped bit in the last commit",
+            Box::new({
+                let at = last.start + 60;
+                move |b| b[at] ^= 4
+            }),
+        ),
+        (
+            "a zeroed footer",
+            Box::new({
+                let at = last.end;
+                move |b| b[at..].fill(0)
+            }),
+        ),
+        (
+            "a cut in the last commit",
+            Box::new({
+                let at = last.end - 10;
+                move |b| b.truncate(at)
+            }),
+        ),
+        (
+            "a cut far before",
+            Box::new({
+                let at = ends[2].range.end + 3000;
+                move |b| b.truncate(at)
+            }),
+        ),
+        ("garbage at the end", Box::new(|b| b.extend_from_slice(&[9; 5000]))),
+        ("zeros at the end", Box::new(|b| b.resize(b.len() + 100_000, 0))),
+    ];
+    for (n, (what, harm)) in harms.iter().enumerate() {
+        let bad = on_disk.spoil(harm);
+        let good = on_disk.head_end();
+        on_disk.spool.deliver("INBOX", format!("Subject: {n}\r\n\r\n").as_bytes()).expect("a message");
+        on_disk.spool.save().expect("an index");
+        run_for(&mut on_disk.store.backup(on_disk.spool.root(), "anna"), 0);
+        let now = fs::read(on_disk.store.archive("anna")).expect("the archive");
+        assert!(now.len() > good && now[..good] == bad[..good], "{what}: good bytes have changed");
+        assert!(on_disk.head_end() > good, "{what}: the run added nothing");
+        let dir = on_disk.store.user_dir("anna");
+        let asides: Vec<_> = fs::read_dir(&dir).expect("the directory").map(|e| e.expect("a name").path()).collect();
+        let kept = asides.iter().any(|path| path.to_string_lossy().ends_with("-damaged"));
+        assert_eq!(kept, matches!(n, 1 | 5 | 6), "{what}: {asides:?}");
+        asides
+            .iter()
+            .filter(|path| path.to_string_lossy().contains(".aside-"))
+            .for_each(|path| fs::remove_file(path).expect("removal"));
+        let code = if n == 0 { 4 } else { 0 };
+        run_for(&mut on_disk.store.command(&["verify"]), code);
+    }
 }
