@@ -23,8 +23,8 @@
 //! # Who may write
 //!
 //! A [`Place`] names a root. [`Root::Host`] is the mail server's file system: the only operation on it that writes is
-//! [`How::Lock`], which may create a lock file. Everything else that writes must be in [`Root::Store`] or [`Root::Scratch`]; a
-//! driver refuses the rest with [`Fault::Driver`].
+//! [`How::Lock`], which may create a lock file. Everything else that writes must be in [`Root::Store`] or go to a file of
+//! [`Op::Scratch`]; a driver refuses the rest with [`Fault::Driver`].
 
 use crate::archive::member::{Kind, MemberInfo};
 use crate::error::Fault;

@@ -343,7 +343,7 @@ fn read_pax(mut body: &[u8], at: usize, path: &mut Option<Vec<u8>>, link: &mut O
 
 /// Reads entries from content that comes in pieces: the contents of members, one after the other.
 ///
-/// [`EntryReader::feed`] a piece, then take [`Step`]s until [`Step::Feed`].
+/// Take [`Step`]s ([`EntryReader::step`]) from a [`Piece`] until [`Step::Feed`], then go on with the next piece.
 #[derive(Default)]
 pub struct EntryReader {
     /// Header bytes that are not complete yet.
