@@ -2,7 +2,8 @@
 
 use argh::FromArgs;
 
-/// Cylinder backs up Cyrus IMAP servers: each user's mail in one append-only tar.gz, consistent, verified, and readable with any tar.
+/// Cylinder backs up Cyrus IMAP servers: each user's mail in one append-only tar.gz, consistent, verified, and readable with
+/// any tar.
 #[derive(FromArgs, Debug)]
 pub struct Args {
     #[argh(subcommand)]

@@ -1,7 +1,7 @@
 //! Standard output and error: lines for people or JSON, and progress on a terminal.
 //!
-//! Names from mailboxes come in escaped or go through [`cylinder_core::escape`]; JSON escapes for itself. A pipe that the reader
-//! has closed is no error. What must not come in: deciding what is worth saying.
+//! Names from mailboxes come in escaped or go through [`cylinder_core::escape`]; JSON escapes for itself. A pipe that the
+//! reader has closed is no error. What must not come in: deciding what is worth saying.
 
 use cylinder_core::time::{Civil, Time};
 use std::io::{BufWriter, ErrorKind, IsTerminal, Stdout, Write};

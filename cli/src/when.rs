@@ -5,8 +5,8 @@ use cylinder_core::view::When;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
-/// Reads a snapshot number, or a date with or without time of day in the zone of this host; a date alone means the end of that day.
-/// RFC 3339 with an offset is taken too.
+/// Reads a snapshot number, or a date with or without time of day in the zone of this host; a date alone means the end of that
+/// day. RFC 3339 with an offset is taken too.
 pub fn parse(text: &str) -> Result<When, String> {
     if let Ok(number) = text.parse::<u64>() {
         return Ok(When::Number(number));

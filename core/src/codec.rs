@@ -1,7 +1,8 @@
 //! The compressor behind gzip members, chosen by the driver.
 //!
 //! The core asks for members to be sealed and unsealed as operations ([`crate::io::Op`]); the driver runs the pure functions of
-//! [`crate::archive::member`] with the fastest [`Codec`] that the build has, on any thread. [`Portable`] is the one that needs no C.
+//! [`crate::archive::member`] with the fastest [`Codec`] that the build has, on any thread. [`Portable`] is the one that needs
+//! no C.
 
 use alloc::vec::Vec;
 

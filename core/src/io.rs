@@ -2,18 +2,20 @@
 //!
 //! # The contract
 //!
-//! A procedure of the core (open an archive, back up a user, verify) is a [`Task`], which is a [`Machine`]. A driver owns it and
+//! A procedure of the core (open an archive, back up a user, verify) is a [`Task`], which is a [`Machine`]. A driver owns it
+//! and
 //!
 //! 1. calls [`Machine::poll_output`] until it answers [`Output::Wait`] or [`Output::Finished`];
 //! 2. does what each [`Output::Op`] asks, now or on another thread, in any order except that operations on one [`FileId`] take
 //!    effect in the order in which they came out;
-//! 3. reports each result with [`Machine::handle_input`], or [`Input::Tick`] when the time that `Wait` named has come, then goes
-//!    on at 1. An early `Tick` is harmless. A machine does nothing unless polled.
+//! 3. reports each result with [`Machine::handle_input`], or [`Input::Tick`] when the time that `Wait` named has come, then
+//!    goes on at 1. An early `Tick` is harmless. A machine does nothing unless polled.
 //!
 //! The driver decides nothing. Operations are numbered, so a run is the list of its inputs: the same inputs give the same
 //! outputs, byte for byte, which is what recording, replay and the simulated world rest on.
 //!
-//! Payloads change hands and are not copied: a buffer that goes out with an operation comes back with its reply, to be used again.
+//! Payloads change hands and are not copied: a buffer that goes out with an operation comes back with its reply, to be used
+//! again.
 //!
 //! Inside, a procedure is written as an `async fn` over [`Io`], so that it reads from top to bottom; there is no executor, no
 //! waker and no thread behind it: the future is polled by `poll_output` and by nothing else.
@@ -21,8 +23,8 @@
 //! # Who may write
 //!
 //! A [`Place`] names a root. [`Root::Host`] is the mail server's file system: the only operation on it that writes is
-//! [`How::Lock`], which may create a lock file. Everything else that writes must be in [`Root::Store`] or [`Root::Scratch`]; a
-//! driver refuses the rest with [`Fault::Driver`].
+//! [`How::Lock`], which may create a lock file. Everything else that writes must be in [`Root::Store`] or go to a file of
+//! [`Op::Scratch`]; a driver refuses the rest with [`Fault::Driver`].
 
 use crate::archive::member::{Kind, MemberInfo};
 use crate::error::Fault;
@@ -206,31 +208,31 @@ pub enum LockMode {
 /// The answer's kind is given after the arrow. Every operation may also be answered with a [`Fault`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Op {
-    /// stat(2), following links → [`Reply::Stat`].
+    /// stat(2), following links -> [`Reply::Stat`].
     Stat(Place),
-    /// stat(2) of many names at once, following links → [`Reply::Stats`], one for each, in order.
+    /// stat(2) of many names at once, following links -> [`Reply::Stats`], one for each, in order.
     StatMany(Vec<Place>),
-    /// The names in a directory, sorted by bytes, without `.` and `..` → [`Reply::Names`]. More than `max` is `TooLarge`.
+    /// The names in a directory, sorted by bytes, without `.` and `..` -> [`Reply::Names`]. More than `max` is `TooLarge`.
     List {
         /// The directory.
         dir: Place,
         /// Most names that may be answered.
         max: usize,
     },
-    /// The target of a symbolic link → [`Reply::Bytes`].
+    /// The target of a symbolic link -> [`Reply::Bytes`].
     ReadLink(Place),
-    /// Opens a file → [`Reply::File`].
+    /// Opens a file -> [`Reply::File`].
     Open {
         /// Its name.
         place: Place,
         /// For what.
         how: How,
     },
-    /// Creates an unnamed temporary file for what does not fit into memory → [`Reply::File`].
+    /// Creates an unnamed temporary file for what does not fit into memory -> [`Reply::File`].
     Scratch,
-    /// fstat(2) → [`Reply::Stat`].
+    /// fstat(2) -> [`Reply::Stat`].
     FStat(FileId),
-    /// Up to `len` bytes from `offset`, fewer only at the end of the file → [`Reply::Bytes`]; `buffer` is used again.
+    /// Up to `len` bytes from `offset`, fewer only at the end of the file -> [`Reply::Bytes`]; `buffer` is used again.
     ReadAt {
         /// The file.
         file: FileId,
@@ -241,7 +243,7 @@ pub enum Op {
         /// A buffer to be filled; its content is dropped.
         buffer: Vec<u8>,
     },
-    /// The whole of a regular file of at most `max` bytes, and its stat → [`Reply::Whole`]; larger is `TooLarge`.
+    /// The whole of a regular file of at most `max` bytes, and its stat -> [`Reply::Whole`]; larger is `TooLarge`.
     ReadWhole {
         /// Its name.
         place: Place,
@@ -250,7 +252,7 @@ pub enum Op {
         /// A buffer to be filled; its content is dropped.
         buffer: Vec<u8>,
     },
-    /// Writes all of `data` at `offset` → [`Reply::Bytes`], the buffer, cleared.
+    /// Writes all of `data` at `offset` -> [`Reply::Bytes`], the buffer, cleared.
     WriteAt {
         /// The file.
         file: FileId,
@@ -259,49 +261,49 @@ pub enum Op {
         /// What to write.
         data: Vec<u8>,
     },
-    /// Sets the length of a file → [`Reply::Unit`].
+    /// Sets the length of a file -> [`Reply::Unit`].
     Truncate {
         /// The file.
         file: FileId,
         /// Its new length in bytes.
         len: u64,
     },
-    /// Returns when data and length are durable (fdatasync) → [`Reply::Unit`].
+    /// Returns when data and length are durable (fdatasync) -> [`Reply::Unit`].
     Sync(FileId),
-    /// Returns when the names in a directory of the store are durable → [`Reply::Unit`].
+    /// Returns when the names in a directory of the store are durable -> [`Reply::Unit`].
     SyncDir(Place),
-    /// Makes a directory and those above it in the store, mode 0700, and makes their names durable → [`Reply::Unit`].
+    /// Makes a directory and those above it in the store, mode 0700, and makes their names durable -> [`Reply::Unit`].
     MakeDir(Place),
-    /// Renames within the store, replacing → [`Reply::Unit`].
+    /// Renames within the store, replacing -> [`Reply::Unit`].
     Rename {
         /// Old name.
         from: Place,
         /// New name.
         to: Place,
     },
-    /// Removes a name in the store → [`Reply::Unit`].
+    /// Removes a name in the store -> [`Reply::Unit`].
     Unlink(Place),
-    /// Closes a file and drops its locks → [`Reply::Unit`].
+    /// Closes a file and drops its locks -> [`Reply::Unit`].
     Close(FileId),
-    /// Locks a whole file, never waits: [`Fault::Busy`] if excluded → [`Reply::Unit`].
+    /// Locks a whole file, never waits: [`Fault::Busy`] if excluded -> [`Reply::Unit`].
     Lock {
         /// The file.
         file: FileId,
         /// Shared or exclusive.
         mode: LockMode,
     },
-    /// Drops the lock on a file → [`Reply::Unit`].
+    /// Drops the lock on a file -> [`Reply::Unit`].
     Unlock(FileId),
-    /// Who excludes us from locking this file → [`Reply::Holder`].
+    /// Who excludes us from locking this file -> [`Reply::Holder`].
     Holder {
         /// The file.
         file: FileId,
         /// The mode that was wanted.
         mode: LockMode,
     },
-    /// The clock that stamps files on the host, and how coarse it is → [`Reply::Clock`].
+    /// The clock that stamps files on the host, and how coarse it is -> [`Reply::Clock`].
     Clock,
-    /// Deflates `raw` into one gzip member ([`crate::archive::member::seal`]) → [`Reply::Sealed`]. May run on another thread.
+    /// Deflates `raw` into one gzip member ([`crate::archive::member::seal`]) -> [`Reply::Sealed`]. May run on another thread.
     Seal {
         /// The member's kind.
         kind: Kind,
@@ -316,7 +318,7 @@ pub enum Op {
         /// A buffer for the member; its content is dropped.
         buffer: Vec<u8>,
     },
-    /// Inflates one whole gzip member and checks it ([`crate::archive::member::unseal`]) → [`Reply::Unsealed`].
+    /// Inflates one whole gzip member and checks it ([`crate::archive::member::unseal`]) -> [`Reply::Unsealed`].
     /// May run on another thread.
     Unseal {
         /// The member, from its first to its last byte.

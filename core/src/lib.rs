@@ -2,8 +2,8 @@
 //!
 //! Four invariants, which the build proves where it can (`.ci/purity`):
 //!
-//! 1. **No I/O.** The crate is `no_std`; its wasm32 build imports nothing. What a machine wants done it asks for as an
-//!    [`io::Op`]; a driver does it and answers with an [`io::Reply`].
+//! 1. **No I/O.** The crate is `no_std`, and linked alone it needs nothing from outside but memcpy and its like. What a machine
+//!    wants done it asks for as an [`io::Op`]; a driver does it and answers with an [`io::Reply`].
 //! 2. **No clock.** Time comes in with every input, as a number ([`time::Time`]).
 //! 3. **No order and no chance that was not passed in.** No hash maps; identifiers that must be new come from the caller.
 //! 4. **No buffer without a stated limit.** Each limit is a constant with a name beside the code that it bounds.

@@ -1,9 +1,9 @@
 //! A spool as Cyrus 3.6 lays it out, made without a server: for tests that need many messages, or names that nobody would give.
 //!
 //! What is on disk is what the server would write, byte by byte by the core's own emitters: imapd.conf, mailboxes.db (twoskip,
-//! records by name and by uniqueid, tombstones), directories by uniqueid, cyrus.index (version 17), cyrus.header, message files.
-//! There is no cyrus.cache, which no backup reads. Everything follows from a seed. Messages are written as they come and index
-//! records with them, so a million takes no memory. What must not come in: the archive.
+//! records by name and by uniqueid, tombstones), directories by uniqueid, cyrus.index (version 17), cyrus.header, message
+//! files. There is no cyrus.cache, which no backup reads. Everything follows from a seed. Messages are written as they come and
+//! index records with them, so a million takes no memory. What must not come in: the archive.
 
 use crate::choose::{Choose, Sampler};
 use cylinder_core::crc32::crc32;

@@ -1,5 +1,5 @@
-//! What tools of other makes do with an archive: GNU tar, bsdtar, Python's tarfile, zcat. What FORMAT.md section 2 says of them is
-//! asserted here, and so is that `cylinder extract` gives the tree that the last snapshot, or an earlier one, describes.
+//! What tools of other makes do with an archive: GNU tar, bsdtar, Python's tarfile, zcat. What FORMAT.md section 2 says of them
+//! is asserted here, and so is that `cylinder extract` gives the tree that the last snapshot, or an earlier one, describes.
 
 use cylinder_core::archive::member::{self, FOOTER_LEN, Kind};
 use cylinder_core::guid::Guid;
@@ -156,8 +156,8 @@ fn directory(past: &Past, name: &str) -> std::path::PathBuf {
     dir
 }
 
-/// What a tool extracts straight on is at least what there is at a snapshot, and every name too much is one that has a tombstone.
-/// Answers those.
+/// What a tool extracts straight on is at least what there is at a snapshot, and every name too much is one that has a
+/// tombstone. Answers those.
 fn check_tree(past: &Past, tree: &BTreeMap<String, Node>, at: usize) -> BTreeSet<String> {
     past.check_messages(tree, at);
     let (found, live) = (links(tree), past.links_at(at));

@@ -1,16 +1,19 @@
 //! The time: for the inputs of a machine, and of the clock that stamps files.
 //!
-//! Linux stamps files with a coarse clock, which steps once a timer tick (4 ms at 250 Hz): two changes within one step may bear one stamp.
-//! The core asks for the time by that clock and for the length of a step, and does not trust a stamp that is younger than that.
+//! Linux stamps files with a coarse clock, which steps once a timer tick (4 ms at 250 Hz): two changes within one step may bear
+//! one stamp. The core asks for the time by that clock and for the length of a step, and does not trust a stamp that is younger
+//! than that.
 //!
-//! Not every file system does as well. So once for each driver, when first asked, one byte is written to a scratch file and its stamp is
-//! compared to the clock before: a stamp that lies behind was cut off (to a microsecond, to one or two seconds) or comes from another
-//! host's clock (NFS, a virtual machine's shared directory), and the step is lengthened by what it lies behind and by the unit that it was
-//! cut off to. File systems with multigrain stamps (Linux 6.13 and later) give a finer stamp to a file that was looked at since its last
-//! change; for them the step of the coarse clock is more than is needed, never less.
+//! Not every file system does as well. So once for each driver, when first asked, one byte is written to a scratch file and its
+//! stamp is compared to the clock before: a stamp that lies behind was cut off (to a microsecond, to one or two seconds) or
+//! comes from another host's clock (NFS, a virtual machine's shared directory), and the step is lengthened by what it lies
+//! behind and by the unit that it was cut off to. File systems with multigrain stamps (Linux 6.13 and later) give a finer stamp
+//! to a file that was looked at since its last change; for them the step of the coarse clock is more than is needed, never
+//! less.
 //!
-//! What remains: the scratch file is the store's, for nothing is written to the host's tree. If that is on a file system of another kind, its
-//! stamps show in files that exist: no fraction of a second in any of them means whole seconds. That is for the core to see.
+//! What remains: the scratch file is the store's, for nothing is written to the host's tree. If that is on a file system of
+//! another kind, its stamps show in files that exist: no fraction of a second in any of them means whole seconds. That is for
+//! the core to see.
 
 use crate::files::{stat_fd, write};
 use cylinder_core::error::Fault;

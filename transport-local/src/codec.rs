@@ -71,12 +71,13 @@ mod fast {
             NonNull::new(unsafe { libdeflate_alloc_decompressor() }).map(Inflater)
         }
 
-        /// Fills all of `out` with the stream at the start of `deflated` and returns its length. None if it is not just that long.
+        /// Fills all of `out` with the stream at the start of `deflated` and returns its length. None if it is not just that
+        /// long.
         #[expect(unsafe_code, reason = "C")]
         fn inflate(&mut self, deflated: &[u8], out: &mut [u8]) -> Option<usize> {
             let mut used = 0;
-            // SAFETY: the decompressor is live and ours alone; both buffers are given with their lengths, and `used` outlives the
-            // call. A null pointer for the length of the output asks for exactly `out.len()` bytes.
+            // SAFETY: the decompressor is live and ours alone; both buffers are given with their lengths, and `used` outlives
+            // the call. A null pointer for the length of the output asks for exactly `out.len()` bytes.
             let result = unsafe {
                 libdeflate_deflate_decompress_ex(
                     self.0.as_ptr(),

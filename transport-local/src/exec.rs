@@ -1,6 +1,7 @@
 //! One match arm for each operation, a few system calls behind each.
 //!
-//! What must not come in: deciding anything. An operation is done as its documentation in the core says, or a fault is answered.
+//! What must not come in: deciding anything. An operation is done as its documentation in the core says, or a fault is
+//! answered.
 
 use crate::clock;
 use crate::dirs;

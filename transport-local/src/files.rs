@@ -1,7 +1,7 @@
 //! The table of open files, opening, and reading and writing by offset.
 //!
-//! Every file that gets into the table is a regular file: it is opened without blocking (a pipe in place of a message would wait for a
-//! writer), then looked at. What must not come in: which files are opened, and why.
+//! Every file that gets into the table is a regular file: it is opened without blocking (a pipe in place of a message would
+//! wait for a writer), then looked at. What must not come in: which files are opened, and why.
 
 use crate::fault::{fault, io_fault};
 use crate::roots::At;

@@ -1,14 +1,16 @@
 //! Runs the operations of the core on this host: files, locks, a few threads.
 //!
-//! [`Local::run`] is the loop of the contract in [`cylinder_core::io`]: it takes out what a machine asks for, does it, reports one result,
-//! and goes on. Deflating and inflating is done by up to [`Config::threads`] threads; everything else on the calling thread, in the order
-//! in which it was asked for. Nothing here decides anything. Users are backed up in parallel by one [`Local`] each in threads of
-//! their own; they share nothing.
+//! [`Local::run`] is the loop of the contract in [`cylinder_core::io`]: it takes out what a machine asks for, does it, reports
+//! one result, and goes on. Deflating and inflating is done by up to [`Config::threads`] threads; everything else on the
+//! calling thread, in the order in which it was asked for. Nothing here decides anything. Users are backed up in parallel by
+//! one [`Local`] each in threads of their own; they share nothing.
 //!
-//! To record or to count what passes, put a [`Machine`] around the machine: it sees every operation go out and every result come in.
+//! To record or to count what passes, put a [`Machine`] around the machine: it sees every operation go out and every result
+//! come in.
 //!
-//! Invariants: nothing is written to the host's tree but lock files that Cyrus would have created itself, with its owner; no operation
-//! waits for a lock, for a pipe or for another host; no name service is asked. What must not come in: formats, and knowing what for.
+//! Invariants: nothing is written to the host's tree but lock files that Cyrus would have created itself, with its owner; no
+//! operation waits for a lock, for a pipe or for another host; no name service is asked. What must not come in: formats, and
+//! knowing what for.
 
 mod clock;
 mod codec;
@@ -38,7 +40,8 @@ const NAP: Duration = Duration::from_secs(1);
 pub struct Config {
     /// Put before every path of the host: a mounted copy of a mail server's tree. None for this host's own tree.
     pub root: Option<PathBuf>,
-    /// The directory that holds the archives. It must exist: a store that is not mounted must not be made anew in its mount point.
+    /// The directory that holds the archives. It must exist: a store that is not mounted must not be made anew in its mount
+    /// point.
     pub store: PathBuf,
     /// User and group of the lock files that are created; see [`owner_of`]. None: those of the nearest directory that exists.
     pub cyrus_owner: Option<(u32, u32)>,

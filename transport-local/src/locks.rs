@@ -1,8 +1,9 @@
 //! Lock files and the locks on them.
 //!
-//! Cyrus takes classic POSIX locks (`F_SETLK`) on whole files. They conflict with open file description locks (`F_OFD_SETLK`) in both
-//! directions, and the latter belong to one descriptor: they do not vanish when another descriptor of the same file is closed, and they
-//! exclude other threads of this process, which matters because users are backed up in parallel. None of the calls here waits.
+//! Cyrus takes classic POSIX locks (`F_SETLK`) on whole files. They conflict with open file description locks (`F_OFD_SETLK`)
+//! in both directions, and the latter belong to one descriptor: they do not vanish when another descriptor of the same file is
+//! closed, and they exclude other threads of this process, which matters because users are backed up in parallel. None of the
+//! calls here waits.
 
 use crate::fault::fault;
 use crate::files::CAREFULLY;
@@ -63,8 +64,8 @@ pub fn unlock(fd: BorrowedFd) -> Result<(), Fault> {
 
 /// Who holds a lock that excludes ours, such as `process 1234 (imapd)`.
 ///
-/// None if nobody does, or if the kernel does not tell: it knows no process for an open file description lock (another cylinder), and
-/// none for one that was taken from another PID namespace.
+/// None if nobody does, or if the kernel does not tell: it knows no process for an open file description lock (another
+/// cylinder), and none for one that was taken from another PID namespace.
 pub fn holder(fd: BorrowedFd, mode: LockMode) -> Result<Option<String>, Fault> {
     let found = ofd(fd, libc::F_OFD_GETLK, kind_of(mode)).map_err(fault)?;
     if libc::c_int::from(found.l_type) == libc::F_UNLCK || found.l_pid <= 0 {
@@ -82,8 +83,8 @@ pub fn open_in_store(at: At) -> Result<OwnedFd, Errno> {
     retry_on_intr(|| openat(at.dir, at.path, FLAGS | OFlags::CREATE, FILE_MODE))
 }
 
-/// Opens a lock file of the host. If it is missing, it is made, and the directories that it needs, for `owner` or else for whom the
-/// nearest directory above it belongs to.
+/// Opens a lock file of the host. If it is missing, it is made, and the directories that it needs, for `owner` or else for whom
+/// the nearest directory above it belongs to.
 pub fn open_on_host(at: At, owner: Option<Owner>) -> Result<OwnedFd, Fault> {
     match retry_on_intr(|| openat(at.dir, at.path, FLAGS, Mode::empty())) {
         Err(Errno::NOENT) => create_on_host(at, owner),
@@ -134,8 +135,9 @@ fn owner_of_dir(dir: BorrowedFd) -> Result<Owner, Fault> {
 
 /// Makes lock files and directories that belong to the owner of the Cyrus files.
 ///
-/// A Cyrus process may want the same lock at the same moment and must not find a file that it cannot open. So in a directory of the
-/// owner's they are created as the owner; elsewhere, where Cyrus itself can create nothing, they are created and then given away.
+/// A Cyrus process may want the same lock at the same moment and must not find a file that it cannot open. So in a directory of
+/// the owner's they are created as the owner; elsewhere, where Cyrus itself can create nothing, they are created and then given
+/// away.
 struct Maker {
     owner: Owner,
     is_superuser: bool,

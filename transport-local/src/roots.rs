@@ -1,8 +1,8 @@
 //! Where a [`Place`] is on this host: a directory descriptor and a path below it, without copying the path.
 //!
-//! The store, and the host's tree if it is not this host's own (`--root`), are opened once, when first used. Under `--root` symbolic
-//! links are followed here and not by the kernel, as a chroot would: an absolute one stays in that tree. Nobody may change the links of a
-//! mounted disk meanwhile; a server's own tree needs no `--root`.
+//! The store, and the host's tree if it is not this host's own (`--root`), are opened once, when first used. Under `--root`
+//! symbolic links are followed here and not by the kernel, as a chroot would: an absolute one stays in that tree. Nobody may
+//! change the links of a mounted disk meanwhile; a server's own tree needs no `--root`.
 
 use crate::fault::fault;
 use cylinder_core::error::Fault;

@@ -1,8 +1,8 @@
 //! Whose files they are, and being somebody else.
 //!
-//! A static binary must not load name service modules, so a user's name is looked up in the password file itself, which is also what is
-//! wanted of a mounted copy of another host's tree. User ids are changed for the calling thread by system calls, not by the C library,
-//! which would change them for all threads.
+//! A static binary must not load name service modules, so a user's name is looked up in the password file itself, which is also
+//! what is wanted of a mounted copy of another host's tree. User ids are changed for the calling thread by system calls, not by
+//! the C library, which would change them for all threads.
 
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid, getegid, geteuid};
@@ -18,7 +18,8 @@ pub struct Owner {
     pub gid: u32,
 }
 
-/// The user and group number of `user_name` in a file such as `/etc/passwd`. None if it is not in there or the file cannot be read.
+/// The user and group number of `user_name` in a file such as `/etc/passwd`. None if it is not in there or the file cannot be
+/// read.
 pub fn owner_of(user_name: &str, passwd_path: &Path) -> Option<(u32, u32)> {
     find_user(user_name.as_bytes(), &std::fs::read(passwd_path).ok()?)
 }
@@ -38,8 +39,8 @@ fn find_user(name: &[u8], passwd: &[u8]) -> Option<(u32, u32)> {
 
 /// Becomes another user for good, without supplementary groups but `gid`.
 ///
-/// It is done for the calling thread and those that it starts afterwards, so it belongs at the start of a program. `EPERM` unless called
-/// by the superuser or by that user.
+/// It is done for the calling thread and those that it starts afterwards, so it belongs at the start of a program. `EPERM`
+/// unless called by the superuser or by that user.
 pub fn become_user(uid: u32, gid: u32) -> std::io::Result<()> {
     let (user, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
     if geteuid() == user && getegid() == group && !user.is_root() {
@@ -72,8 +73,8 @@ impl AsOwner {
 
 impl Drop for AsOwner {
     fn drop(&mut self) {
-        // The saved ids are still the former ones, which is all the kernel asks for; and if it did refuse, this thread would have
-        // fewer rights than before, not more.
+        // The saved ids are still the former ones, which is all the kernel asks for; and if it did refuse, this thread would
+        // have fewer rights than before, not more.
         let _ = set_thread_res_uid(None, self.user, None);
         let _ = set_thread_res_gid(None, self.group, None);
     }

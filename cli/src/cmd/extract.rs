@@ -98,8 +98,8 @@ struct Open {
 
 /// The directory that is filled.
 ///
-/// Names are hostile: only those of the forms that an archive has are taken, every directory is opened without following links, and
-/// links are made last, so nothing is ever written through one.
+/// Names are hostile: only those of the forms that an archive has are taken, every directory is opened without following links,
+/// and links are made last, so nothing is ever written through one.
 struct Tree {
     root: OwnedFd,
     dirs: BTreeMap<String, OwnedFd>,

@@ -1,9 +1,9 @@
 //! Writing an archive: entries into members, members into the file, commits (FORMAT.md sections 3, 5 and 7).
 //!
 //! Members are deflated by the driver, several at a time if it has threads, and written in order. Memory: at most
-//! [`Settings::ahead`] + 3 members of content and as many compressed, plus 36 bytes for each message since the last commit. The first
-//! failure is remembered and repeated: after a failed write or sync nothing more is written. What must not come in: Cyrus, and
-//! which messages are needed.
+//! [`Settings::ahead`] + 3 members of content and as many compressed, plus 36 bytes for each message since the last commit. The
+//! first failure is remembered and repeated: after a failed write or sync nothing more is written. What must not come in:
+//! Cyrus, and which messages are needed.
 
 use super::entry;
 use super::member::{CONTINUES, FOOTER_LEN, Footer, Kind, RAW_MAX, TO_BE_CONTINUED};
@@ -116,10 +116,11 @@ impl core::ops::Deref for Writer {
 }
 
 impl Writer {
-    /// Opens the archive in `dir` for writing, creating both if there is none; mends the end if need be. `id` names a new archive.
+    /// Opens the archive in `dir` for writing, creating both if there is none; mends the end if need be. `id` names a new
+    /// archive.
     ///
-    /// A file in which no commit can be found is set aside under another name, and a new archive begun; [`Writer::damage`] tells.
-    /// [`Error::Busy`] if another writer is at work.
+    /// A file in which no commit can be found is set aside under another name, and a new archive begun; [`Writer::damage`]
+    /// tells. [`Error::Busy`] if another writer is at work.
     pub async fn open(io: &Io, dir: &Place, settings: &Settings, id: [u8; 16]) -> Result<Writer, Error> {
         io.make_dir(dir).await.map_err(|fault| Error::world("make directory", dir.shown(), fault))?;
         let lock = lock(io, dir).await?;
@@ -213,7 +214,8 @@ impl Writer {
     }
 
     async fn prepare(&mut self) -> Result<(), Error> {
-        // Whoever made the archive may have been killed before the directory was synced. Commits behind the first had this done.
+        // Whoever made the archive may have been killed before the directory was synced. Commits behind the first had this
+        // done.
         if self.reader.head.commit.number == 0
             && let Err(fault) = self.reader.io.sync_dir(&self.reader.dir).await
         {
@@ -619,8 +621,9 @@ impl Writer {
         Ok(())
     }
 
-    /// The name for bytes that are set aside. What an interrupted run left replaces what one left before; damaged bytes get a name
-    /// that is free, for those that are kept already may be the only ones: the crash of a mending changes what the next one finds.
+    /// The name for bytes that are set aside. What an interrupted run left replaces what one left before; damaged bytes get a
+    /// name that is free, for those that are kept already may be the only ones: the crash of a mending changes what the next
+    /// one finds.
     async fn aside_place(&mut self, number: u64, end: u64) -> Result<Place, Error> {
         let word = self.reader.state.word();
         let place = |infix: String| self.reader.dir.join(&[ASIDE, format!("{number}-{end}{infix}-{word}").as_bytes()].concat());

@@ -1,7 +1,7 @@
 //! Entries of the tar file: header blocks out and in (POSIX.1-2001 pax and ustar; FORMAT.md section 2).
 //!
-//! Writing is strict and always gives the same bytes. Reading takes also what other writers make (GNU long names). What must not
-//! come in: members, and what the names mean.
+//! Writing is strict and always gives the same bytes. Reading takes also what other writers make (GNU long names). What must
+//! not come in: members, and what the names mean.
 
 use crate::error::Damage;
 use crate::guid::Guid;
@@ -12,8 +12,8 @@ use alloc::vec::Vec;
 
 /// Bytes of a tar block.
 pub const BLOCK: usize = 512;
-/// The longest name or link target that is read or written: a folder's name ([`crate::cyrus::names::NAME_MAX`]) with each of its
-/// bytes percent-encoded, and a directory before it.
+/// The longest name or link target that is read or written: a folder's name ([`crate::cyrus::names::NAME_MAX`]) with each of
+/// its bytes percent-encoded, and a directory before it.
 pub const NAME_MAX: usize = 16 << 10;
 /// The most bytes that extension headers before one entry may have, all together.
 pub const EXTENSIONS_MAX: usize = 8 * NAME_MAX;
@@ -94,7 +94,8 @@ pub fn emit_file(out: &mut Vec<u8>, name: &[u8], size: u64, mtime: Time, sha1: O
     emit(out, name, b'0', 0o600, size, mtime, link.as_bytes());
 }
 
-/// Appends the header of a symbolic link; an empty `target` makes a tombstone. The target is at most 100 bytes; what is beyond is a bug.
+/// Appends the header of a symbolic link; an empty `target` makes a tombstone. The target is at most 100 bytes; what is beyond
+/// is a bug.
 pub fn emit_link(out: &mut Vec<u8>, name: &[u8], target: &[u8], mtime: Time) {
     emit(out, name, b'2', 0o777, 0, mtime, target);
 }
@@ -342,7 +343,7 @@ fn read_pax(mut body: &[u8], at: usize, path: &mut Option<Vec<u8>>, link: &mut O
 
 /// Reads entries from content that comes in pieces: the contents of members, one after the other.
 ///
-/// [`EntryReader::feed`] a piece, then take [`Step`]s until [`Step::Feed`].
+/// Take [`Step`]s ([`EntryReader::step`]) from a [`Piece`] until [`Step::Feed`], then go on with the next piece.
 #[derive(Default)]
 pub struct EntryReader {
     /// Header bytes that are not complete yet.

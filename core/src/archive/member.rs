@@ -1,7 +1,9 @@
-//! One gzip member of an archive: a header with our extra field, the deflated content, CRC-32 and length (RFC 1952; FORMAT.md section 3).
+//! One gzip member of an archive: a header with our extra field, the deflated content, CRC-32 and length (RFC 1952; FORMAT.md
+//! section 3).
 //!
-//! The extra field gives a member's kind and its compressed length, so a reader hops over it, and a CRC of the compressed bytes, so
-//! that it can be checked and copied without being inflated. What must not come in: what is inside (`entry`), and files.
+//! The extra field gives a member's kind and its compressed length, so a reader hops over it, and a CRC of the compressed
+//! bytes, so that it can be checked and copied without being inflated. What must not come in: what is inside (`entry`), and
+//! files.
 
 use crate::bytes::{le16, le32, le64};
 use crate::codec::Codec;
@@ -190,7 +192,8 @@ fn put_header(out: &mut Vec<u8>, info: &MemberInfo, subfield_len: u16) {
     out.extend_from_slice(&info.deflated_crc.to_le_bytes());
 }
 
-/// Makes a member of `raw` in `out`, whose content is dropped. With `check` the member is inflated again, into that buffer, and compared.
+/// Makes a member of `raw` in `out`, whose content is dropped. With `check` the member is inflated again, into that buffer, and
+/// compared.
 ///
 /// [`Fault::TooLarge`] for more than [`RAW_MAX`] bytes; [`Fault::Corrupt`] if what comes out of the member is not what went in.
 pub fn seal(

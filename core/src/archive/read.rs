@@ -1,7 +1,7 @@
 //! Opening an archive, and finding things in it (FORMAT.md sections 4 and 6). Nothing here writes.
 //!
-//! Opening reads the footer and the commit that it names. Only when there is no footer (a run is under way, or was cut) is the file
-//! searched from its beginning. What must not come in: Cyrus.
+//! Opening reads the footer and the commit that it names. Only when there is no footer (a run is under way, or was cut) is the
+//! file searched from its beginning. What must not come in: Cyrus.
 
 use super::entry::{self, EntryKind, Parsed};
 use super::member::{self, FOOTER_LEN, Footer, HEADER_LEN, Kind, MEMBER_MAX, MemberInfo, RAW_MAX, TO_BE_CONTINUED};
@@ -176,7 +176,8 @@ impl Reader {
         }
     }
 
-    /// Finds a message, newest commit first. Lists that cannot be read are passed over; if the message is in no other, that is the error.
+    /// Finds a message, newest commit first. Lists that cannot be read are passed over; if the message is in no other, that is
+    /// the error.
     pub async fn locate(&self, guid: &Guid) -> Result<Option<MessageAt>, Error> {
         let mut damage = Vec::new();
         let mut at = Some(self.head.clone());
@@ -233,7 +234,8 @@ impl Reader {
         Ok((Table::default(), damage))
     }
 
-    /// The content of the entry at `at`, which is a file of at most `max` bytes. Its SHA-1 is compared with the one in its header.
+    /// The content of the entry at `at`, which is a file of at most `max` bytes. Its SHA-1 is compared with the one in its
+    /// header.
     pub async fn read_entry(&self, at: Location, max: u64) -> Result<Vec<u8>, Error> {
         let mut out = Vec::new();
         self.copy_entry(at, &mut |piece| {
@@ -247,8 +249,8 @@ impl Reader {
         Ok(out)
     }
 
-    /// Gives the content of the entry at `at` to `sink`, piece by piece; a sink that answers false ends it with [`Error::Limit`].
-    /// The SHA-1 is compared with the one in the header afterwards.
+    /// Gives the content of the entry at `at` to `sink`, piece by piece; a sink that answers false ends it with
+    /// [`Error::Limit`]. The SHA-1 is compared with the one in the header afterwards.
     pub async fn copy_entry(&self, at: Location, sink: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
         let (info, raw) = self.member(at.member).await?;
         let bytes = raw.get(at.inside as usize..).unwrap_or_default();
@@ -291,8 +293,8 @@ impl Reader {
         }
     }
 
-    /// Gives the beginning of each of these messages to `each`, at most `max` bytes of it, in the order of the archive: each member is
-    /// inflated once. A message that cannot be read is given as an error.
+    /// Gives the beginning of each of these messages to `each`, at most `max` bytes of it, in the order of the archive: each
+    /// member is inflated once. A message that cannot be read is given as an error.
     pub async fn tops(&self, messages: &mut [MessageAt], max: usize, each: &mut TopSink<'_>) -> Result<(), Error> {
         messages.sort_by_key(|m| m.at);
         let mut held: Option<(u64, Vec<u8>)> = None;
@@ -484,7 +486,8 @@ async fn search(io: &Io, file: FileId, len: u64) -> Result<(CommitAt, u64, End),
     Ok((head, end, state))
 }
 
-/// False for a commit that was written for another place in a file: its table, or the list of a checkpoint, stands right before it.
+/// False for a commit that was written for another place in a file: its table, or the list of a checkpoint, stands right before
+/// it.
 fn is_in_place(found: &CommitAt) -> bool {
     let Commit { kind, table, messages, .. } = &found.commit;
     let before = if *kind == CommitKind::Snapshot { *table } else { messages.map(|(list, _)| list) };
@@ -536,8 +539,8 @@ pub(super) async fn next_header(io: &Io, file: FileId, mut from: u64, len: u64) 
     Ok(None)
 }
 
-/// Tells whether what lies behind the head is what a killed run leaves: whole members without a commit, then at most one torn one.
-/// A killed run writes over the footer, so a footer that is followed by anything is none of its traces.
+/// Tells whether what lies behind the head is what a killed run leaves: whole members without a commit, then at most one torn
+/// one. A killed run writes over the footer, so a footer that is followed by anything is none of its traces.
 async fn judge_tail(io: &Io, file: FileId, end: u64, len: u64) -> Result<End, Error> {
     let mut at = end;
     while at + HEADER_LEN as u64 <= len {

@@ -1,4 +1,5 @@
-//! The three parts of a commit: folder table, list of messages, commit record (FORMAT.md section 4). Parse and emit side by side.
+//! The three parts of a commit: folder table, list of messages, commit record (FORMAT.md section 4). Parse and emit side by
+//! side.
 //!
 //! What must not come in: where they stand in the file, and reading it.
 

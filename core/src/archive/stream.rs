@@ -1,7 +1,7 @@
 //! An archive's members from first to last, inflated ahead by the driver: for everything that reads a whole archive.
 //!
-//! Damage does not end the stream: it is one of the things that come out, and the stream goes on behind it. Memory: the members that
-//! are under way and one window of bytes. What must not come in: entries, and what is done about damage.
+//! Damage does not end the stream: it is one of the things that come out, and the stream goes on behind it. Memory: the members
+//! that are under way and one window of bytes. What must not come in: entries, and what is done about damage.
 
 use super::member::{self, FOOTER_LEN, MemberInfo};
 use super::read::{Reader, next_header};

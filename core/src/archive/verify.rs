@@ -1,8 +1,9 @@
 //! Reading a whole archive to see whether it is good: every member, every SHA-1, every commit and what it points to.
 //!
-//! The members up to the head's end are read in order, inflated by the driver (several at a time), and their entries hashed; each
-//! commit is compared with what was seen. What is found wrong is collected as [`Finding`]s; the reading goes on behind it. Memory:
-//! some members, the messages of one commit, and 40 bytes for each metadata entry. Nothing here writes. What must not come in: Cyrus.
+//! The members up to the head's end are read in order, inflated by the driver (several at a time), and their entries hashed;
+//! each commit is compared with what was seen. What is found wrong is collected as [`Finding`]s; the reading goes on behind it.
+//! Memory: some members, the messages of one commit, and 40 bytes for each metadata entry. Nothing here writes. What must not
+//! come in: Cyrus.
 
 use super::entries::{Finding, Sink, read_all};
 use super::entry::{Entry, EntryKind};

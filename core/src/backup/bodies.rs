@@ -80,7 +80,8 @@ impl<'a> Bodies<'a> {
         self.known.contains(guid) || self.new.contains(guid)
     }
 
-    /// Fetches what the archive lacks of one folder. `previous` are the SHA-1s of an index without GUIDs, as far as they are known.
+    /// Fetches what the archive lacks of one folder. `previous` are the SHA-1s of an index without GUIDs, as far as they are
+    /// known.
     ///
     /// An error is one of the archive, and ends the run; whatever is wrong with a message is in the result.
     pub async fn folder(
@@ -175,8 +176,8 @@ impl<'a> Bodies<'a> {
         Ok(judge(record, expected, guid, found_size))
     }
 
-    /// The same for a message that is too large for memory: copied to a scratch file first, because its SHA-1 must be known before
-    /// its entry begins.
+    /// The same for a message that is too large for memory: copied to a scratch file first, because its SHA-1 must be known
+    /// before its entry begins.
     async fn fetch_large(
         &mut self,
         place: &Place,
@@ -294,7 +295,8 @@ fn judge(record: &Record, expected: Option<Guid>, found: Guid, found_size: u64) 
     Err(Why::Mismatch { found, found_size, expected_size: record.size })
 }
 
-/// Where a message's file may lie: on the archive partition if the record says so, then in the ordinary place, and the other way round.
+/// Where a message's file may lie: on the archive partition if the record says so, then in the ordinary place, and the other
+/// way round.
 fn candidates(paths: &FolderPaths, record: &Record) -> Vec<Place> {
     let name = format!("{}.", record.uid.0);
     let data = paths.data.join(name.as_bytes());

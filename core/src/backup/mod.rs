@@ -179,7 +179,8 @@ impl Run<'_> {
         names.filter_map(crate::escape::unpercent).collect()
     }
 
-    /// The folders whose records of annotations.db differ from those of the last snapshot. Looked at only if the file has changed.
+    /// The folders whose records of annotations.db differ from those of the last snapshot. Looked at only if the file has
+    /// changed.
     async fn annotated(&mut self, pass: &Pass) -> Result<BTreeSet<Vec<u8>>, Error> {
         let mut changed = BTreeSet::new();
         if self.old.database("annotations") == pass.annotations_db {
@@ -564,8 +565,8 @@ pub fn folder_dir(id: &[u8]) -> String {
 /// The longest name that file systems take, in bytes.
 const FILE_NAME_MAX: usize = 255;
 
-/// The entry name of a folder's link. Cyrus takes names of up to 490 bytes; one that no file system takes is cut, and `%~` and the
-/// SHA-1 of the whole name come behind. `%~` is in no name that was not cut.
+/// The entry name of a folder's link. Cyrus takes names of up to 490 bytes; one that no file system takes is cut, and `%~` and
+/// the SHA-1 of the whole name come behind. `%~` is in no name that was not cut.
 pub fn link_name(folder: &[u8]) -> Vec<u8> {
     let mut name = percent(folder, b"/");
     if name.len() > FILE_NAME_MAX {

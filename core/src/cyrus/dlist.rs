@@ -1,8 +1,9 @@
 //! dlist: the text form in which Cyrus 2.5 and later write structured values (`imap/dlist.c`), in mailboxes.db, cyrus.header,
 //! quota files and the replication protocol.
 //!
-//! A value is an atom, a quoted string, a literal (`{5}` or `{5+}`, line end, bytes), `NIL`, a list `(v v)` or a list of key and
-//! value pairs `%(K v K v)`. File literals `%{partition guid size}` belong to the replication protocol and are refused here.
+//! A value is an atom, a quoted string, a literal (`{5}` or `{5+}`, line end, bytes), `NIL`, a list `(v v)` or a list of key
+//! and value pairs `%(K v K v)`. File literals `%{partition guid size}` belong to the replication protocol and are refused
+//! here.
 
 use crate::error::Damage;
 use alloc::format;
@@ -20,9 +21,9 @@ pub enum Value {
     Nil,
     /// An atom, a quoted string or a literal: the three are one thing to Cyrus.
     Text(Vec<u8>),
-    /// `(v v …)`.
+    /// `(v v ...)`.
     List(Vec<Value>),
-    /// `%(K v K v …)`, in the order in which it stands.
+    /// `%(K v K v ...)`, in the order in which it stands.
     Pairs(Vec<(Vec<u8>, Value)>),
 }
 

@@ -1,8 +1,8 @@
 //! cyrus.index (and cyrus.expunge of 2.3, which has the same layout): minor versions 6 to 10 and 12 to 20, read and written.
 //!
-//! A header, then records of one size in ascending order of UID, all of it big-endian. The tables of offsets in `layout` are the
-//! one source of truth for reading and writing (`imap/index_file.c` of 3.13; `OFFSET_*` in `imap/mailbox.h` of earlier lines).
-//! From version 12 on the header and each record end in a CRC-32 of what stands before it.
+//! A header, then records of one size in ascending order of UID, all of it big-endian. The tables of offsets in `layout` are
+//! the one source of truth for reading and writing (`imap/index_file.c` of 3.13; `OFFSET_*` in `imap/mailbox.h` of earlier
+//! lines). From version 12 on the header and each record end in a CRC-32 of what stands before it.
 //!
 //! Bytes that no table lists are zero in what Cyrus writes. They count in the CRCs, are otherwise not looked at, and are
 //! written as zero.

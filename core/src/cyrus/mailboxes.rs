@@ -1,7 +1,7 @@
 //! mailboxes.db: what keys and values mean, in every form since 2.3 (`imap/mboxlist.c`).
 //!
-//! Values are text up to 2.4 (`<type> <partition> <acl>`, in patched 2.4 and 2.5 behind `(uniqueid X …)`) and a dlist from 2.5
-//! on, with other keys and another order in each line. All forms may stand in one file. [`emit`] writes the form of 3.6 and
+//! Values are text up to 2.4 (`<type> <partition> <acl>`, in patched 2.4 and 2.5 behind `(uniqueid X ...)`) and a dlist from
+//! 2.5 on, with other keys and another order in each line. All forms may stand in one file. [`emit`] writes the form of 3.6 and
 //! later.
 //!
 //! What must not come in: the database file around the records.
@@ -224,7 +224,7 @@ impl MbEntry {
         }
     }
 
-    /// The ACL as the text forms and cyrus.header have it: `identifier TAB rights TAB …`.
+    /// The ACL as the text forms and cyrus.header have it: `identifier TAB rights TAB ...`.
     pub fn acl_text(&self) -> Vec<u8> {
         self.acl.iter().flatten().flat_map(|(id, rights)| [id, &b"\t"[..], rights, b"\t"].concat()).collect()
     }
@@ -349,8 +349,8 @@ fn parse_text(value: &[u8]) -> Result<MbEntry, Damage> {
     Ok(out)
 }
 
-/// Reads `identifier TAB rights TAB …`. An identifier without rights at the end, as a write cut short leaves it, is dropped, as
-/// Cyrus does.
+/// Reads `identifier TAB rights TAB ...`. An identifier without rights at the end, as a write cut short leaves it, is dropped,
+/// as Cyrus does.
 pub fn parse_acl(text: &[u8]) -> Acl {
     let mut words = text.split(|&c| c == b'\t');
     let mut out = Vec::new();
@@ -486,7 +486,7 @@ pub enum Key {
     Name(MailboxName),
     /// A mailbox by uniqueid (3.6 and later).
     Id(Vec<u8>),
-    /// A helper record: `$RACL…`, `$RUNQ…` (3.0 to 3.4), `A…`, `J…` (3.6 and later). Nothing for a backup.
+    /// A helper record: `$RACL...`, `$RUNQ...` (3.0 to 3.4), `A...`, `J...` (3.6 and later). Nothing for a backup.
     Other,
 }
 

@@ -177,7 +177,7 @@ impl<'a> Paths<'a> {
         Ok(message_in(self.archive_dir(partition, spot)?, uid))
     }
 
-    /// A metadata file: on its own directory (`metadir-…`), else on the metapartition if `metapartition_files` lists it, else
+    /// A metadata file: on its own directory (`metadir-...`), else on the metapartition if `metapartition_files` lists it, else
     /// with the messages.
     pub fn meta(&self, partition: &[u8], spot: Spot<'_>, file: MetaFile) -> Result<Vec<u8>, Error> {
         let mut dir = self.below(self.meta_root(partition, file)?, spot)?;

@@ -1,8 +1,9 @@
-//! The subscription database of a user: its keys in every version (`imap/mboxlist.c: mboxlist_dbname_to_key`). Values are empty.
+//! The subscription database of a user: its keys in every version (`imap/mboxlist.c: mboxlist_dbname_to_key`). Values are
+//! empty.
 //!
-//! Up to 3.4 a key is an internal name. From 3.6 on a record gives the version, and a key is `N` and the name in the form of the
-//! database, with `INBOX` in the place of the user's own INBOX. Version 2 (3.6 to 3.12) does that to the bytes of the name even
-//! where they only begin alike: for `matt`, `user.matthew` becomes `INBOXhew`. Version 3 does not. There was no version 1.
+//! Up to 3.4 a key is an internal name. From 3.6 on a record gives the version, and a key is `N` and the name in the form of
+//! the database, with `INBOX` in the place of the user's own INBOX. Version 2 (3.6 to 3.12) does that to the bytes of the name
+//! even where they only begin alike: for `matt`, `user.matthew` becomes `INBOXhew`. Version 3 does not. There was no version 1.
 //!
 //! What must not come in: the database file around the records.
 

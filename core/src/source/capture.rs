@@ -1,8 +1,8 @@
 //! The capture: the metadata of all folders that changed, as one consistent set, read under the locks of Cyrus.
 //!
-//! Lock order, everywhere: the user lock (`*U*`, shared) if the version has one, then for each folder its namelock and cyrus.index
-//! (up to 2.3: cyrus.header and cyrus.index), then briefly a database. mailboxes.db is never held while something else is
-//! waited for, and the user lock is never asked for while a folder's lock is held.
+//! Lock order, everywhere: the user lock (`*U*`, shared) if the version has one, then for each folder its namelock and
+//! cyrus.index (up to 2.3: cyrus.header and cyrus.index), then briefly a database. mailboxes.db is never held while something
+//! else is waited for, and the user lock is never asked for while a folder's lock is held.
 //!
 //! Where there is a user lock, everything is read under one hold of it, so the set is of one moment. Otherwise, or when a hold
 //! grew too long and was cut, the user is looked at again afterwards, and what changed meanwhile is read again, until a look
@@ -346,7 +346,8 @@ impl Work<'_> {
         }
     }
 
-    /// A folder that mailboxes.db has and whose files are not there: gone by the next round, or a failure. True if it is a failure.
+    /// A folder that mailboxes.db has and whose files are not there: gone by the next round, or a failure. True if it is a
+    /// failure.
     fn without_index(&mut self, folder: &Folder) -> bool {
         if folder.tuples[0].is_some() || self.out.without_index.insert(folder.name.clone()) {
             return false;

@@ -1,7 +1,7 @@
 //! A cyrusdb file of a running server, read page by page under a shared lock.
 //!
-//! Pages that were read are used again as long as the file is the same: nothing is ever rewritten in a cyrusdb file without a new
-//! length, a new inode or a new first block, so these tell. What must not come in: what keys and values mean.
+//! Pages that were read are used again as long as the file is the same: nothing is ever rewritten in a cyrusdb file without a
+//! new length, a new inode or a new first block, so these tell. What must not come in: what keys and values mean.
 
 use super::lock::{self, Patience};
 use crate::cyrus::db::pages::{PAGE_SIZE, Pages};

@@ -1,8 +1,8 @@
 //! Waiting for the locks of Cyrus, without ever blocking and never for ever.
 //!
 //! A lock is asked for again and again until it is had or the time is up: the core cannot block, and a lock that cannot be
-//! waited for by the kernel cannot deadlock either. Only shared locks are taken: they exclude every writer, and exclude no reader.
-//! What must not come in: which locks to take, in what order (`lock_all`).
+//! waited for by the kernel cannot deadlock either. Only shared locks are taken: they exclude every writer, and exclude no
+//! reader. What must not come in: which locks to take, in what order (`lock_all`).
 
 use crate::error::{Error, Fault};
 use crate::io::{Event, FileId, How, Io, LockMode, Place};
@@ -90,8 +90,8 @@ pub async fn is_named(io: &Io, file: FileId, place: &Place) -> Result<bool, Erro
     }
 }
 
-/// Opens (creating it if need be) a lock file and locks it shared. These files are never replaced or removed while a server runs, so there is
-/// no name to be checked (`imap/mboxname.c: mboxname_lock`).
+/// Opens (creating it if need be) a lock file and locks it shared. These files are never replaced or removed while a server
+/// runs, so there is no name to be checked (`imap/mboxname.c: mboxname_lock`).
 pub async fn lock_file(io: &Io, place: &Place, deadline: Time) -> Result<FileId, Error> {
     let file = io.open(place, How::Lock).await.map_err(|fault| Error::world("open lock file", place.shown(), fault))?;
     match shared(io, file, place, deadline).await {

@@ -1,8 +1,8 @@
 //! Where mail comes from: one Cyrus host, looked at in two passes.
 //!
-//! The **stat pass** ([`pass`]) lists a user's folders and the tuples of their files, opening nothing but databases. The **capture**
-//! ([`capture`]) takes the locks of Cyrus, looks again, and reads the metadata of what has changed as one consistent set. Message
-//! files are read afterwards, without locks: they never change, they can only vanish.
+//! The **stat pass** ([`pass`]) lists a user's folders and the tuples of their files, opening nothing but databases. The
+//! **capture** ([`capture`]) takes the locks of Cyrus, looks again, and reads the metadata of what has changed as one
+//! consistent set. Message files are read afterwards, without locks: they never change, they can only vanish.
 //!
 //! What must not come in: archives, and any decision about what to do with what was read.
 

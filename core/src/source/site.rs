@@ -67,8 +67,8 @@ pub struct Site {
 }
 
 impl Site {
-    /// Looks at the host that `conf` describes. `version` is the version line if the caller knows it; otherwise it is told from what the
-    /// databases and lock files show, and `conf`'s own version is of no importance.
+    /// Looks at the host that `conf` describes. `version` is the version line if the caller knows it; otherwise it is told from
+    /// what the databases and lock files show, and `conf`'s own version is of no importance.
     pub async fn open(
         io: &Io,
         conf: Conf,
@@ -159,8 +159,9 @@ impl Site {
         Ok(if io.stat(&locks).await.is_ok() { VersionLine::V2_4 } else { VersionLine::V2_3 })
     }
 
-    /// The orders in which the keys of mailboxes.db may stand. Up to 3.4 an option decides that a reader cannot know (`.` before
-    /// everything else or not), so both are tried: the wrong one finds less, or takes the file for damaged, and never finds more.
+    /// The orders in which the keys of mailboxes.db may stand. Up to 3.4 an option decides that a reader cannot know (`.`
+    /// before everything else or not), so both are tried: the wrong one finds less, or takes the file for damaged, and never
+    /// finds more.
     fn orders(&self) -> &'static [Order] {
         match self.style {
             KeyStyle::Dbname => &[Order::Raw],
@@ -337,8 +338,8 @@ impl Site {
 
     /// Which locks to take for `owner`.
     ///
-    /// A user lock stops all writers from 3.4 on, and only on users' mailboxes. Its name changed in 3.12: where the version is not
-    /// known for sure, every form that exists is taken, and both if none does; locking one that nobody uses does no harm.
+    /// A user lock stops all writers from 3.4 on, and only on users' mailboxes. Its name changed in 3.12: where the version is
+    /// not known for sure, every form that exists is taken, and both if none does; locking one that nobody uses does no harm.
     pub async fn lock_plan(&self, io: &Io, owner: &Owner, _first: &Pass) -> Result<LockPlan, Error> {
         if self.locking == Locking::Offline {
             return Ok(LockPlan { user: Vec::new(), folders: FolderLock::None });

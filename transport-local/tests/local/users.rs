@@ -49,7 +49,8 @@ fn in_directories_of_the_owner_files_are_made_as_the_owner() {
     let dir = world.host_path("conf");
     fs::create_dir(&dir).unwrap();
     chown(&dir, Some(CYRUS.0), Some(CYRUS.1)).unwrap();
-    // The owner may not write here; the superuser could. So it shows who does it, and that no file is ever another's for a moment.
+    // The owner may not write here; the superuser could. So it shows who does it, and that no file is ever another's for a
+    // moment.
     rustix::fs::chmod(&dir, rustix::fs::Mode::from_raw_mode(0o555)).unwrap();
     assert_eq!(lock(&mut world, &dir.join("a.lock")), Err(Fault::Denied));
     assert_eq!(lock(&mut world, &dir.join("lock/a.lock")), Err(Fault::Denied));
