@@ -269,10 +269,17 @@ impl Naming {
     }
 
     /// The name as `view` sees it; `None` if that view has no name for it (another domain, a deleted mailbox under
-    /// altnamespace).
+    /// altnamespace), or none that means this mailbox and no other.
     ///
-    /// `imap/mboxname.c: mbname_extname`, without `crossdomains`.
+    /// `imap/mboxname.c: mbname_extname`, without `crossdomains`. That one also gives names that it reads back as another
+    /// mailbox: `a@b` of the default domain, and `a` of the domain `b`, are the same to an administrator.
     pub fn external(&self, ns: &Namespace, view: View<'_>, name: &MailboxName) -> Option<Vec<u8>> {
+        let out = self.spelled(ns, view, name)?;
+        let is_other = |back: MailboxName| back != *name;
+        if self.parse_external(ns, view, &out).is_ok_and(is_other) { None } else { Some(out) }
+    }
+
+    fn spelled(&self, ns: &Namespace, view: View<'_>, name: &MailboxName) -> Option<Vec<u8>> {
         let separator = if ns.slash { b'/' } else { b'.' };
         let spell = |c: &Vec<u8>| if ns.slash { c.clone() } else { to_caret(c) };
         let (mut parts, raw) = match view {
@@ -622,6 +629,18 @@ mod tests {
         assert_eq!(seen(false, false, "bob", "user.anna.x").unwrap(), "user.anna.x");
         assert_eq!(seen(false, false, "bob@other.net", "user.anna.x"), None);
         assert_eq!(seen(true, false, "bob.smith@other.net", "other.net!user.bob^smith.x").unwrap(), "INBOX/x");
+    }
+
+    /// Found by fuzzing: to an administrator, `a@b` was the name of two mailboxes.
+    #[test]
+    fn no_view_gives_a_name_that_means_another_mailbox() {
+        let naming = Naming::default();
+        let ns = namespace(true, false);
+        let (of_b, with_at) = (naming.parse_internal(b"b!shared").unwrap(), naming.parse_internal(b"shared@b").unwrap());
+        assert_eq!(naming.external(&ns, View::Admin, &of_b).as_deref(), Some(&b"shared@b"[..]));
+        assert_eq!(naming.external(&ns, View::Admin, &with_at), None);
+        let ns = Namespace { domains: false, ..ns };
+        assert_eq!(naming.external(&ns, View::Admin, &with_at).as_deref(), Some(&b"shared@b"[..]));
     }
 
     #[test]
