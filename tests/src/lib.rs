@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod choose;
+pub mod cli;
 pub mod disk;
 pub mod drive;
 pub mod forge;

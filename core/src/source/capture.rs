@@ -268,7 +268,8 @@ impl Work<'_> {
         let (mut complete, mut read_any) = (true, false);
         for folder in &pass.folders {
             let Some(want) = self.want(folder) else { continue };
-            if hold.is_over(io) {
+            // At least one, however short a hold may be: each round must bring us nearer to the end.
+            if read_any && hold.is_over(io) {
                 complete = false;
                 break;
             }
