@@ -4,6 +4,7 @@ pub mod check;
 pub mod choose;
 pub mod disk;
 pub mod drive;
+pub mod forge;
 pub mod host;
 pub mod imap;
 pub mod lab;

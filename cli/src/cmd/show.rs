@@ -34,7 +34,7 @@ pub fn run(args: &Show) -> Outcome {
                 }
             }
         };
-        match reader.copy_entry(found.at, &mut sink).await {
+        match reader.copy_message(&found, &mut sink).await {
             // The sink has stopped it, and knows why.
             Err(Error::Limit { .. }) => Ok(guid),
             other => other.map(|()| guid),

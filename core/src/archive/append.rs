@@ -549,7 +549,8 @@ impl Writer {
         let added_messages = messages.map_or(0, |(_, n)| n);
         let commit = Commit {
             archive: before.commit.archive,
-            number: before.commit.number + 1,
+            // What the last commit says may be anything: its numbers are counted on as far as they go.
+            number: before.commit.number.saturating_add(1),
             kind,
             time: facts.time,
             previous: Some(before.part),
@@ -559,9 +560,9 @@ impl Writer {
             cyrus: facts.cyrus,
             // An alarm stays until somebody has looked at it.
             alarm: facts.alarm.or(before.commit.alarm),
-            total_messages: before.commit.total_messages + added_messages,
-            total_raw: before.commit.total_raw + self.raw_since_commit,
-            total_dead: before.commit.total_dead + facts.dead,
+            total_messages: before.commit.total_messages.saturating_add(added_messages),
+            total_raw: before.commit.total_raw.saturating_add(self.raw_since_commit),
+            total_dead: before.commit.total_dead.saturating_add(facts.dead),
             added_messages,
             added_raw: self.raw_since_commit,
             writer: self.settings.software.clone(),

@@ -7,6 +7,7 @@ use super::entry::{self, EntryKind, Parsed};
 use super::member::{self, FOOTER_LEN, Footer, HEADER_LEN, Kind, MEMBER_MAX, MemberInfo, RAW_MAX, TO_BE_CONTINUED};
 use super::record::{Commit, CommitKind, LIST_MAX, Location, MessageAt, MessageList, Part, TABLE_MAX, Table};
 use crate::error::{Damage, Error, Fault};
+use crate::escape::shown;
 use crate::guid::Guid;
 use crate::io::{FileId, How, Io, Place};
 use alloc::format;
@@ -252,11 +253,32 @@ impl Reader {
     /// Gives the content of the entry at `at` to `sink`, piece by piece; a sink that answers false ends it with
     /// [`Error::Limit`]. The SHA-1 is compared with the one in the header afterwards.
     pub async fn copy_entry(&self, at: Location, sink: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
+        self.copy(at, None, sink).await
+    }
+
+    /// Gives the content of a message to `sink`, as [`Reader::copy_entry`] does; not a byte if the entry is that of something else.
+    pub async fn copy_message(&self, message: &MessageAt, sink: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
+        self.copy(message.at, Some(message.guid), sink).await
+    }
+
+    async fn copy(&self, at: Location, wanted: Option<Guid>, sink: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
         let (info, raw) = self.member(at.member).await?;
         let bytes = raw.get(at.inside as usize..).unwrap_or_default();
         let bad = |what: &str| Error::from(Damage::new("archive", at.member, "entry", what, format!("an entry at {at}")));
         let Parsed::Entry(entry, start) = entry::parse(bytes)? else { return Err(bad("no header")) };
         let EntryKind::File(sha1) = entry.kind else { return Err(bad("a link")) };
+        if let Some(wanted) = wanted
+            && sha1 != Some(wanted)
+        {
+            return Err(Damage::new(
+                "archive",
+                at.member,
+                "entry",
+                format!("`{}`", shown(&entry.name)),
+                format!("files/{wanted}"),
+            )
+            .into());
+        }
         let mut hash = crate::guid::Sha1::new();
         let mut left = entry.size;
         let mut next = at.member + u64::from(info.len);

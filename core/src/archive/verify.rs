@@ -250,7 +250,7 @@ impl Walk {
         let Some(list) = listed else { return };
         let whole: Vec<MessageAt> = list.iter().filter(|m| seen.binary_search(m).is_ok()).collect();
         for lost in list.iter().filter(|m| seen.binary_search(m).is_err()) {
-            let at = (lost.at.member, lost.at.member + RAW_MAX as u64);
+            let at = (lost.at.member, lost.at.member.saturating_add(RAW_MAX as u64));
             self.verdict.find((at.0, at.1.min(bytes.0)), format!("message {}", lost.guid), "is not there whole");
             self.verdict.lost.push(lost.guid);
         }

@@ -115,6 +115,13 @@ struct Next {
     dead: u64,
 }
 
+impl Next {
+    /// Counts what the archive holds in vain. The sizes come from an archive, and may be any.
+    fn lose(&mut self, bytes: u64) {
+        self.dead = self.dead.saturating_add(bytes);
+    }
+}
+
 impl Run<'_> {
     async fn run(mut self, reader: Option<Reader>, dir: &Place) -> Result<Report, Error> {
         let alarmed = reader.as_ref().is_some_and(|reader| reader.head().commit.alarm.is_some());
@@ -170,7 +177,7 @@ impl Run<'_> {
 
     fn count(&mut self, pass: &Pass) {
         self.report.folders = pass.folders.len() as u64;
-        self.report.messages = self.old.folders.iter().map(|row| row.exists).sum();
+        self.report.messages = visible(&self.old);
     }
 
     /// The roots whose quota files the last snapshot has.
@@ -317,7 +324,7 @@ impl Run<'_> {
             self.report.problem(Problem::Folder { folder: name.clone(), error: error.clone() });
             // The folder lives, as far as anybody knows: what the archive has of it stays as it is.
             if let Some(row) = self.old.folder(name) {
-                unseen += row.exists + row.expunged;
+                unseen = row.exists.saturating_add(row.expunged).saturating_add(unseen);
                 next.table.folders.push(row.clone());
             }
         }
@@ -326,7 +333,7 @@ impl Run<'_> {
         self.links(writer, &mut next).await?;
         self.states(writer, capture, &mut next).await?;
         self.report.folders_changed = capture.folders.len() as u64;
-        self.report.messages = next.table.folders.iter().map(|row| row.exists).sum();
+        self.report.messages = visible(&next.table);
         self.alarm(messages_of(&next.table).saturating_sub(unseen));
         let same = next.table.folders == self.old.folders && next.table.states == self.old.states;
         let news = self.report.alarm.is_some() && !alarmed;
@@ -415,7 +422,7 @@ impl Run<'_> {
             let at = match old.and_then(|row| row.file(name)) {
                 Some(had) if had.sha1 == sha1 => had.at,
                 had => {
-                    next.dead += had.map_or(0, |had| had.tuple.size);
+                    next.lose(had.map_or(0, |had| had.tuple.size));
                     writer.file(format!("{dir}{name}").as_bytes(), tuple.mtime, &bytes, sha1).await?
                 }
             };
@@ -423,7 +430,7 @@ impl Run<'_> {
         }
         for had in old.map_or(&[][..], |row| &row.files) {
             if row.file(&had.name).is_none() {
-                next.dead += had.tuple.size;
+                next.lose(had.tuple.size);
                 writer.gone(format!("{dir}{}", had.name).as_bytes()).await?;
             }
         }
@@ -467,7 +474,7 @@ impl Run<'_> {
             if state_row(&next.table, &old.name).is_none() {
                 match &old.content {
                     StateContent::File { size, .. } => {
-                        next.dead += size;
+                        next.lose(*size);
                         writer.gone(&old.name).await?;
                     }
                     StateContent::Link { .. } => drop(writer.link(&old.name, b"", self.io.now()).await?),
@@ -518,7 +525,7 @@ impl Run<'_> {
             if *had == sha1 {
                 return Ok(StateContent::File { sha1, size: *size, at: *at });
             }
-            next.dead += size;
+            next.lose(*size);
         }
         let at = writer.file(name, mtime.unwrap_or(self.io.now()), bytes, sha1).await?;
         Ok(StateContent::File { sha1, size: bytes.len() as u64, at })
@@ -548,8 +555,13 @@ use crate::source::Tuple as FileTuple;
 /// Entry of the SHA-1s of a folder whose index has none.
 pub(crate) const GUIDS: &str = "guids";
 
+// Tables come from an archive, and their numbers may be any.
 fn messages_of(table: &Table) -> u64 {
-    table.folders.iter().map(|row| row.exists + row.expunged).sum()
+    table.folders.iter().fold(0, |sum, row| row.exists.saturating_add(row.expunged).saturating_add(sum))
+}
+
+fn visible(table: &Table) -> u64 {
+    table.folders.iter().fold(0, |sum, row| row.exists.saturating_add(sum))
 }
 
 /// A uniqueid as a directory name.
