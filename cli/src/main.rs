@@ -36,7 +36,7 @@ fn early_exit(early: &argh::EarlyExit) -> ExitCode {
     match early.status {
         Ok(()) => {
             // Help into a closed pipe is still help.
-            let _ = output::line(early.output.trim_end());
+            let _ = output::line(early.output.trim_end()).and_then(|()| output::flush());
             Exit::Ok.into()
         }
         Err(()) => {

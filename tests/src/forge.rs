@@ -1,5 +1,5 @@
-//! Archives that nobody of ours would write, sealed as if they were: every CRC, length and SHA-1 of the container is right, and what is
-//! in it is what the test wants.
+//! Archives that nobody of ours would write, sealed as if they were: every CRC, length and SHA-1 of the container is right, and
+//! what is in it is what the test wants.
 //!
 //! What must not come in: reading them.
 

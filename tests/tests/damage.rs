@@ -369,9 +369,9 @@ fn verdict(disk: &SimDisk, found: &[u8]) -> Result<Verdict, Error> {
     verdict
 }
 
-/// Damage behind the last good commit, after which no member begins any more, is what a killed run may leave, and nothing in the
-/// file tells the two apart: verify says that a run was interrupted. All other damage is found where it is, and lost messages are
-/// named.
+/// Damage behind the last good commit, after which no member begins any more, is what a killed run may leave, and nothing in
+/// the file tells the two apart: verify says that a run was interrupted. All other damage is found where it is, and lost
+/// messages are named.
 fn verify_finds_it(case: &Case) -> Check {
     let verdict = match (verdict(&case.mended, &case.found), case.head) {
         (Err(Error::Damage(_)), None) => return Ok(()),
@@ -493,8 +493,8 @@ fn unseen() -> (usize, Vec<usize>) {
 fn no_bit_of_an_archive_but_its_footer_can_change_without_being_found() {
     let (flips, unseen) = unseen();
     println!("{flips} bits flipped one at a time");
-    // Counted from the end. Without the last footer the archive is found by searching, and nothing is lost; a footer that has its
-    // header and not the CRC of its content (8 to 5) cannot be the trace of a run.
+    // Counted from the end. Without the last footer the archive is found by searching, and nothing is lost; a footer that has
+    // its header and not the CRC of its content (8 to 5) cannot be the trace of a run.
     let footer: Vec<usize> = (1..=FOOTER_LEN).rev().filter(|n| !(5..=8).contains(n)).collect();
     assert_eq!(unseen, footer);
 }

@@ -1,5 +1,5 @@
-//! Archives made to do harm: names that lead out, links, devices, lengths that lie, bombs, chains that go round. Whatever reads them
-//! writes nothing outside of its target, does not panic, and is bounded in time and memory.
+//! Archives made to do harm: names that lead out, links, devices, lengths that lie, bombs, chains that go round. Whatever reads
+//! them writes nothing outside of its target, does not panic, and is bounded in time and memory.
 
 use cylinder_core::archive::entries::{Finding, Sink, read_all};
 use cylinder_core::archive::entry::Entry;
@@ -318,8 +318,8 @@ fn a_table_of_a_million_folders_is_listed_in_bounded_memory() {
     assert_eq!(trap.extract().0.status.code(), Some(0));
 }
 
-/// `previous` is covered by a SHA-1 that cannot be known before it is written, so a chain that goes round cannot be made; one can
-/// only try.
+/// `previous` is covered by a SHA-1 that cannot be known before it is written, so a chain that goes round cannot be made; one
+/// can only try.
 #[test]
 fn a_chain_that_points_to_itself_or_forward_is_broken_and_not_followed() {
     let somewhere = |at: u64| Part { offset: at, len: 700, sha1: Guid::NULL };

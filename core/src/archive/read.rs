@@ -256,7 +256,8 @@ impl Reader {
         self.copy(at, None, sink).await
     }
 
-    /// Gives the content of a message to `sink`, as [`Reader::copy_entry`] does; not a byte if the entry is that of something else.
+    /// Gives the content of a message to `sink`, as [`Reader::copy_entry`] does; not a byte if the entry is that of something
+    /// else.
     pub async fn copy_message(&self, message: &MessageAt, sink: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
         self.copy(message.at, Some(message.guid), sink).await
     }

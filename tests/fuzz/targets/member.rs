@@ -26,7 +26,7 @@ fuzz_target!(|data: &[u8]| {
     seal_member(&mut bytes);
     read(&bytes);
     let (mut member, mut back) = (Vec::new(), Vec::new());
-    seal(&mut Portable, Kind::Data, 0, data, 1, true, &mut member).expect("less than the limit");
+    seal(&mut Portable, Kind::Data, 0, data, 1, Some(&mut back), &mut member).expect("less than the limit");
     unseal(&mut Portable, &member, &mut back).expect("a member that was just sealed");
     assert_eq!(back, data);
 });
