@@ -239,7 +239,7 @@ type Column = (&'static str, fn(&Case) -> Check);
 
 /// What must hold in every row.
 const COLUMNS: [Column; 8] = [
-    ("it opens, or says clearly why not", opens),
+    ("it opens at the last good commit", opens),
     ("nothing good is cut or changed", nothing_good_is_lost),
     ("what was cut is aside", cut_is_aside),
     ("undamaged messages are readable", undamaged_messages_are_readable),
@@ -259,7 +259,7 @@ fn opens(case: &Case) -> Check {
             let found = drive(&mut case.mended.clone(), head_number).finished().map_err(|e| e.to_string())?;
             if found == expected { Ok(()) } else { Err(format!("the head is commit {found}, expected {expected}")) }
         }
-        (opened, expected) => Err(format!("{opened:?}, expected commit {expected:?}")),
+        (Err(error), expected) => Err(format!("{error}, expected commit {expected:?}")),
     }
 }
 

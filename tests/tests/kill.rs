@@ -1,6 +1,7 @@
 //! Runs that are killed at any moment: the next one goes on, nothing is lost, little is done twice.
 //!
-//! `cargo test` kills 20 times. 200 times: `CYLINDER_KILLS=200 cargo test -p cylinder-tests --test kill`.
+//! `cargo test` kills 20 times. 200 times: `CYLINDER_KILLS=200 cargo test -p cylinder-tests --test kill`; a tenth of them by
+//! signals that ask.
 
 use cylinder_core::archive::read::Reader;
 use cylinder_core::archive::record::{FolderRow, Slot, StateContent, Table};
@@ -27,7 +28,6 @@ const COST_MAX: u64 = 64 << 20;
 struct Content {
     messages: BTreeSet<Guid>,
     table: Table,
-    tree: BTreeMap<String, Node>,
 }
 
 impl Content {
@@ -35,15 +35,20 @@ impl Content {
         let verify = run_for(&mut store.command(&["verify", USER]), 0);
         assert!(out(&verify).starts_with("anna: good:") && !out(&verify).contains("interrupted"), "{}", out(&verify));
         let (messages, table) = store.read(USER, async |reader| read(reader).await).expect("a good archive");
-        let mut tree = store.extract(USER, None);
-        // These say where in the file things are, and when the links were made is when the run was.
-        tree.retain(|name, _| !matches!(name.as_str(), "meta/messages" | "meta/folders" | "meta/commit"));
-        for name in ["meta/about", "meta/mailboxes"] {
-            let content = tree.remove(name).and_then(|node| node.sha1()).expect("a file");
-            tree.insert(name.to_owned(), Node::File(0, content, 0));
-        }
-        Content { messages, table, tree }
+        Content { messages, table }
     }
+}
+
+/// What `extract` makes of it.
+fn extracted(store: &Store) -> BTreeMap<String, Node> {
+    let mut tree = store.extract(USER, None);
+    // These say where in the file things are, and when these were made is when the run was.
+    tree.retain(|name, _| !matches!(name.as_str(), "meta/messages" | "meta/folders" | "meta/commit"));
+    for name in ["meta/about", "meta/mailboxes"] {
+        let sha1 = tree.remove(name).and_then(|node| node.sha1()).expect("a file");
+        tree.insert(name.to_owned(), Node::File(0, sha1, 0));
+    }
+    tree
 }
 
 async fn read(reader: &Reader) -> Result<(BTreeSet<Guid>, Table), Error> {
@@ -74,6 +79,7 @@ fn forget_places(row: &mut FolderRow) {
 struct Undisturbed {
     temp: TempDir,
     content: Content,
+    tree: BTreeMap<String, Node>,
     took: Duration,
 }
 
@@ -96,7 +102,7 @@ static UNDISTURBED: LazyLock<Undisturbed> = LazyLock::new(|| {
     let bytes: u64 = content.table.folders.iter().map(|row| row.bytes).sum();
     println!("undisturbed: {} messages, {bytes} bytes, {took:?}", content.messages.len());
     assert!(content.messages.len() == 6000 && bytes > 290_000_000);
-    Undisturbed { temp, content, took }
+    Undisturbed { temp, tree: extracted(&store), content, took }
 });
 
 fn start(store: &Store, root: &Path) -> Child {
@@ -122,7 +128,7 @@ fn kill(kills: u32, signals: &[&str], seed: u64) {
     let root = UNDISTURBED.root();
     let (mut chance, mut killed, mut costs) = (Sampler::new(seed), 0, Vec::new());
     let (mut store, mut finished) = (Store::new(), 0);
-    while killed < kills || finished == 0 {
+    loop {
         let micros = UNDISTURBED.took.as_micros() as u32;
         let mut child = start(&store, &root);
         // Once all are killed, the last archive is brought to its end.
@@ -131,9 +137,16 @@ fn kill(kills: u32, signals: &[&str], seed: u64) {
             let output = child.wait_with_output().expect("a run that has ended");
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             assert!(Content::of(&store) == UNDISTURBED.content, "seed {seed}: other content after {killed} kills");
+            if killed == kills {
+                assert!(extracted(&store) == UNDISTURBED.tree, "seed {seed}: another tree after {killed} kills");
+            }
             let asides = fs::read_dir(store.user_dir(USER)).expect("the directory").count();
             assert_eq!(asides, 2, "nothing but archive and lock is left");
-            (store, finished) = (Store::new(), finished + 1);
+            finished += 1;
+            if killed == kills {
+                break;
+            }
+            store = Store::new();
             continue;
         }
         signal(&mut child, signals[killed as usize % signals.len()]);
@@ -170,14 +183,12 @@ fn signal(child: &mut Child, name: &str) {
     assert!(status.success() || status.signal().is_some(), "SIG{name} ended it with {status}");
 }
 
-fn kills(default: u32) -> u32 {
-    std::env::var("CYLINDER_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(default)
-}
-
 /// One test, so that no run is slowed by another one's.
 #[test]
 fn a_run_that_is_killed_at_any_moment_costs_little_and_loses_nothing() {
-    kill(kills(14), &["KILL"], 1);
-    // An order to end is no more than that.
-    kill(kills(6), &["TERM", "INT"], 2);
+    let kills: u32 = std::env::var("CYLINDER_KILLS").map_or(20, |n| n.parse().expect("CYLINDER_KILLS is a number"));
+    // An order to end is no more than a kill.
+    let asked = (kills / 10).max(4);
+    kill(kills - asked, &["KILL"], 1);
+    kill(asked, &["TERM", "INT"], 2);
 }
