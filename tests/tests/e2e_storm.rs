@@ -1,6 +1,7 @@
 //! Backups of a user whose mail is moved about all the time: none is missed, nobody waits long, nothing locks up.
 //!
-//! `cargo test` makes 12 backups. 1,000: `CYLINDER_STORM=1000 cargo test --release -p cylinder-tests --test e2e_storm -- --nocapture`.
+//! `cargo test` makes 12 backups. 1,000:
+//! `CYLINDER_STORM=1000 cargo test --release -p cylinder-tests --test e2e_storm -- --nocapture`.
 
 use cylinder_core::guid::Guid;
 use cylinder_tests::choose::{Choose, Sampler};
