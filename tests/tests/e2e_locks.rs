@@ -1,6 +1,5 @@
 //! The locks of Cyrus, from both sides: a backup waits for whoever writes, says for whom, and gives up in time; and while a
-//! backup
-//! reads, whoever wants to write waits, for no longer than the backup holds.
+//! backup reads, whoever wants to write waits, for no longer than the backup holds.
 //!
 //! Needs root and `tests/lab/cyrus-lab install 3.6`.
 
