@@ -406,6 +406,9 @@ impl Naming {
         if let Some(d) = &domain {
             check_domain(d)?;
         }
+        if boxes.is_empty() {
+            return Err(refuse(source, "a mailbox below the prefix"));
+        }
         for part in &boxes {
             check_component("mailbox name", part)?;
         }
@@ -641,6 +644,15 @@ mod tests {
         assert_eq!(naming.external(&ns, View::Admin, &with_at), None);
         let ns = Namespace { domains: false, ..ns };
         assert_eq!(naming.external(&ns, View::Admin, &with_at).as_deref(), Some(&b"shared@b"[..]));
+    }
+
+    /// Found by fuzzing: it was a name without any component.
+    #[test]
+    fn the_prefix_of_shared_mailboxes_alone_is_no_mailbox() {
+        let (naming, ns) = (Naming::default(), namespace(true, true));
+        assert!(naming.parse_external(&ns, View::User(b"anna"), b"Shared Folders").is_err());
+        let below = naming.parse_external(&ns, View::User(b"anna"), b"Shared Folders/news");
+        assert_eq!(below.as_ref().map(MailboxName::boxes), Ok(&[b"news".to_vec()][..]));
     }
 
     #[test]

@@ -5,11 +5,12 @@ use cylinder_core::cyrus::names::{MailboxName, Namespace, Naming, Owner, View};
 use cylinder_fuzz::Source;
 use libfuzzer_sys::fuzz_target;
 
-fn namespace(bits: u8) -> Namespace {
+fn namespace(bits: u8, split: bool) -> Namespace {
     Namespace {
         slash: bits & 1 != 0,
         alt: bits & 2 != 0,
-        domains: bits & 4 != 0,
+        // Whoever shows domains also splits them off.
+        domains: split && bits & 4 != 0,
         user_prefix: b"Other Users".to_vec(),
         shared_prefix: b"Shared Folders".to_vec(),
         alt_prefix: b"Alt Folders".to_vec(),
@@ -41,9 +42,10 @@ fn check(naming: &Naming, name: &MailboxName, ns: &Namespace) {
 fuzz_target!(|data: &[u8]| {
     let mut source = Source(data);
     let bits = source.byte();
-    let (domain, split) = if bits & 8 != 0 { (Some(&b"example.org"[..]), bits & 16 != 0) } else { (None, bits & 16 != 0) };
+    let split = bits & 16 != 0;
+    let domain = (bits & 8 != 0).then_some(&b"example.org"[..]);
     let naming = Naming::new(b"DELETED", domain, split).expect("a good prefix and domain");
-    let ns = namespace(bits);
+    let ns = namespace(bits, split);
     let name = source.0;
     let owner = Owner::User(b"anna".to_vec());
     let found = [
