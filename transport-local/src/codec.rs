@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn the_fastest_codec_is_as_strict_as_the_portable_one() {
         let (raw, mut z) = (text(5000), Vec::new());
-        let mut fastest = Fastest::default();
+        let mut fastest: Fastest = Default::default();
         fastest.deflate(6, &raw, &mut z);
         let full = z.len();
         z.extend_from_slice(b"tail");
