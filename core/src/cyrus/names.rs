@@ -459,7 +459,8 @@ fn check_component(object: &str, part: &[u8]) -> Result<(), Damage> {
 
 fn check_domain(domain: &[u8]) -> Result<(), Damage> {
     check_component("domain", domain)?;
-    if domain == b"." || domain == b".." {
+    // Userids are split at their last `@`: with one in it, a domain would not come back.
+    if domain == b"." || domain == b".." || domain.contains(&b'@') {
         return Err(Damage::new("domain", 0, "component", Shown(domain), "a domain"));
     }
     Ok(())
@@ -697,6 +698,7 @@ mod tests {
             b"!user.anna",
             b"a/b!user.anna",
             b"a!b!user.anna",
+            b"a@b!user.anna",
             b"user.a\x1fb",
             &long,
         ] {

@@ -24,7 +24,10 @@ fn check(naming: &Naming, name: &MailboxName, ns: &Namespace) {
     }
     assert_eq!(naming.parse_internal(&naming.internal(name)).as_ref(), Ok(name));
     assert_eq!(naming.parse_dbname(&naming.dbname(name)).as_ref(), Ok(name));
-    assert_eq!(naming.parse_relative(&name.owner(), &naming.relative(name)).as_ref(), Ok(name));
+    // The userid of a local part with `@` in it is that of another user, to Cyrus too.
+    if !name.localpart().is_some_and(|local| local.contains(&b'@')) {
+        assert_eq!(naming.parse_relative(&name.owner(), &naming.relative(name)).as_ref(), Ok(name));
+    }
     if let Some(external) = naming.external(ns, View::Admin, name) {
         // An administrator has no INBOX; a shared mailbox of that name has no name that could be read.
         if let Ok(back) = naming.parse_external(ns, View::Admin, &external) {
