@@ -289,6 +289,30 @@ fn a_damaged_index_record_is_named_and_the_others_are_saved() {
     assert_eq!(table(&mut disk, When::Newest).folder(b"INBOX").unwrap().missing[0].why, Absence::UnreadableRecord);
 }
 
+/// It was saved as a folder without messages, and looked unchanged from then on.
+#[test]
+fn a_folder_with_a_damaged_index_header_keeps_its_past_and_is_told_until_it_is_mended() {
+    let (mut disk, mut host) = world();
+    backup(&mut disk).unwrap();
+    let place = host.meta_place("user.anna.Sent", "cyrus.index");
+    let good = disk.content(&place).unwrap().to_vec();
+    let mut bad = good.clone();
+    bad[20] ^= 1;
+    disk.change_file(&place, bad);
+    for _ in 0..2 {
+        later(&mut disk, 1000);
+        let report = backup(&mut disk).unwrap();
+        let told = matches!(&report.problems[..], [Problem::Folder { folder, .. }] if folder == b"INBOX.Sent");
+        assert!(told, "{:?}", report.problems);
+        assert_eq!(table(&mut disk, When::Newest).folder(b"INBOX.Sent").unwrap().exists, 2);
+    }
+    disk.change_file(&place, good);
+    host.folder("user.anna.Sent").deliver(&story::mail(30, 300));
+    host.publish(&mut disk);
+    let report = backup(&mut disk).unwrap();
+    assert!(report.is_clean() && report.messages_added == 1, "{report:?}");
+}
+
 #[test]
 fn a_folder_that_mailboxes_db_has_and_the_disk_has_not_keeps_its_past_and_is_told() {
     let (mut disk, mut host) = world();

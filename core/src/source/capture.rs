@@ -383,10 +383,8 @@ impl Work<'_> {
         let Some(folder) = now.pop() else { return Ok(Seen::Vanished) };
         let mut files = Vec::new();
         let bytes = read_locked_file(io, locks.index, place).await?;
-        // A damaged header of the index is no reason not to save it; whoever reads the records will report it.
-        if let Ok(peek) = index::peek(&bytes)
-            && peek.is_deleted()
-        {
+        // With a damaged header no record can be found: what the archive has of this folder must not give way to nothing.
+        if index::peek(&bytes).map_err(|d| at(d, place))?.is_deleted() {
             return Ok(Seen::Vanished);
         }
         files.push((MetaFile::Index, self.out.keep(io, bytes).await?));
