@@ -281,6 +281,11 @@ impl Bench {
         Bench { lab, cylinder, user: user.to_owned(), imap, namespace }
     }
 
+    /// How the server shows names to the user.
+    pub fn namespace(&self) -> Namespace {
+        self.namespace
+    }
+
     /// The name that a mailbox has for the user, from its parts below the INBOX.
     pub fn external(&self, parts: &[&str]) -> String {
         let parts = if self.namespace.alt { parts.to_vec() } else { [&["INBOX"], parts].concat() };

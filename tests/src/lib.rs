@@ -5,6 +5,7 @@ pub mod choose;
 pub mod cli;
 pub mod disk;
 pub mod drive;
+pub mod everyday;
 pub mod forge;
 pub mod host;
 pub mod imap;

@@ -1,0 +1,233 @@
+//! Backups of servers on which something is wrong: what can be saved is, what cannot is named, nothing that the archive has is
+//! lost, and when the fault is gone the next run is clean.
+//!
+//! Needs root and `tests/lab/cyrus-lab install 3.6`.
+
+use cylinder_core::guid::Guid;
+use cylinder_tests::cli::{Bench, Ran, append_many, message};
+use cylinder_tests::everyday::message_dir;
+use cylinder_tests::lab::Version;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// A user with six messages in two folders, backed up.
+fn bench() -> Bench {
+    let mut bench = Bench::start(Version::V3_6, &[]);
+    append_many(&mut bench.imap, "INBOX", 0, 4);
+    bench.imap.create("Work");
+    append_many(&mut bench.imap, "Work", 4, 6);
+    bench.backup();
+    bench
+}
+
+/// Asserts the exit code of a backup of anna, and gives what it said of her.
+#[track_caller]
+fn told(ran: &Ran, exit: i32) -> Value {
+    let told = ran.user("anna");
+    assert_eq!((ran.exit, &told["exit"]), (exit, &exit.into()), "{told}");
+    told
+}
+
+/// The only problem of a run.
+#[track_caller]
+fn problem(told: &Value) -> &Value {
+    assert_eq!(told["problems_count"], 1, "{told}");
+    &told["problems"][0]
+}
+
+/// Every message of the bench can still be shown.
+#[track_caller]
+fn has_all(bench: &Bench) {
+    for n in 0..6 {
+        let content = message(n);
+        assert_eq!(bench.cylinder.show("anna", &Guid::of(&content).to_hex()), content, "message {n}");
+    }
+    bench.cylinder.verify("anna");
+}
+
+fn write_as_cyrus(path: &Path, content: &[u8]) {
+    // The owner stays that of the file, or of the directory that it is in.
+    let owner = fs::metadata(path).or_else(|_| fs::metadata(path.parent().expect("a directory"))).expect("a file or directory");
+    fs::write(path, content).expect("a file of the spool can be written");
+    std::os::unix::fs::chown(path, Some(std::os::unix::fs::MetadataExt::uid(&owner)), None).expect("root gives files away");
+}
+
+#[test]
+fn a_message_file_that_is_not_there_is_named_and_the_rest_is_saved() {
+    let mut bench = bench();
+    append_many(&mut bench.imap, "INBOX", 10, 13);
+    let place = message_dir(&bench, "INBOX");
+    fs::remove_file(place.join("6.")).expect("the file of UID 6");
+    let first = told(&bench.cylinder.backup(&["anna"]), 3);
+    let expected = (&"absent".into(), &"INBOX".into(), &6.into(), &Guid::of(&message(11)).to_hex().into());
+    let problem = problem(&first);
+    assert_eq!((&problem["kind"], &problem["folder"], &problem["uid"], &problem["guid"]), expected);
+    assert_eq!((&first["messages_added"], &first["alarm"]), (&2.into(), &Value::Null), "{first}");
+    let listed = bench.cylinder.messages("anna", "INBOX", false);
+    let lacking: Vec<u32> = listed.iter().filter(|l| !l.stored).map(|l| l.message.uid).collect();
+    assert_eq!((listed.len(), lacking), (7, vec![6]));
+    assert_eq!(bench.cylinder.folder("anna", "INBOX").missing, 1);
+    // It is tried again, and says so again, although nothing has changed.
+    assert_eq!(told(&bench.cylinder.backup(&["anna"]), 3)["problems_count"], 1);
+    write_as_cyrus(&place.join("6."), &message(11));
+    assert_eq!(bench.backup().told["messages_added"], 1);
+    has_all(&bench);
+}
+
+#[test]
+fn a_message_file_with_other_bytes_is_saved_as_it_is_and_named() {
+    let mut bench = bench();
+    append_many(&mut bench.imap, "INBOX", 10, 12);
+    let file = message_dir(&bench, "INBOX").join("5.");
+    let mut wrong = message(10);
+    let last = wrong.len() - 3;
+    wrong[last] ^= 1;
+    write_as_cyrus(&file, &wrong);
+    let first = told(&bench.cylinder.backup(&["anna"]), 3);
+    let problem = problem(&first);
+    assert_eq!((&problem["kind"], &problem["uid"]), (&"mismatch".into(), &5.into()), "{problem}");
+    assert!(problem["what"].as_str().expect("text").contains(&Guid::of(&wrong).to_hex()), "{problem}");
+    assert_eq!(bench.cylinder.show("anna", &Guid::of(&wrong).to_hex()), wrong);
+    assert_eq!(bench.cylinder.read(&["show", "anna", &Guid::of(&message(10)).to_hex()]).exit, 1);
+    assert_eq!(bench.cylinder.show("anna", "INBOX/6"), message(11));
+    write_as_cyrus(&file, &message(10));
+    assert_eq!(bench.backup().told["messages_added"], 1);
+    has_all(&bench);
+}
+
+#[test]
+fn a_message_that_is_saved_already_may_rot_on_the_server() {
+    let bench = bench();
+    let file = message_dir(&bench, "INBOX").join("1.");
+    write_as_cyrus(&file, &vec![b'x'; message(0).len()]);
+    bench.cylinder.backup_nothing("anna");
+    has_all(&bench);
+}
+
+#[test]
+fn an_index_that_cannot_be_read_costs_no_other_folder_anything() {
+    let mut bench = bench();
+    append_many(&mut bench.imap, "Work", 10, 12);
+    let index = message_dir(&bench, "INBOX").join("cyrus.index");
+    let good = fs::read(&index).expect("cyrus.index");
+    let mut bad = good.clone();
+    bad[4..32].fill(0xff);
+    write_as_cyrus(&index, &bad);
+    // Every run says it, until it is mended: what the server cannot read must not look unchanged.
+    for run in 0..2 {
+        let told = told(&bench.cylinder.backup(&["anna"]), 3);
+        let problem = problem(&told);
+        assert_eq!((&problem["kind"], &problem["folder"]), (&"folder".into(), &"INBOX".into()), "run {run}: {problem}");
+        assert!(problem["what"].as_str().expect("text").contains("cyrus.index"), "run {run}: {problem}");
+        assert_eq!(bench.cylinder.folder("anna", "INBOX").exists, 4, "the archive keeps what it had");
+    }
+    assert_eq!(bench.cylinder.folder("anna", "INBOX.Work").exists, 4);
+    assert_eq!(bench.cylinder.show("anna", "INBOX.Work/4"), message(11));
+    has_all(&bench);
+    write_as_cyrus(&index, &good);
+    bench.backup();
+    has_all(&bench);
+}
+
+#[test]
+fn a_disk_that_is_not_mounted_is_a_problem_and_no_wave_of_deletions() {
+    let mut bench = bench();
+    let spool = bench.lab.outside(bench.lab.dir()).join("spool");
+    let away = spool.with_file_name("spool.away");
+    let before = bench.cylinder.folders("anna");
+    fs::rename(&spool, &away).expect("the spool can be renamed");
+    fs::create_dir(&spool).expect("an empty mount point");
+    let first = told(&bench.cylinder.backup(&["anna"]), 3);
+    assert_eq!(
+        (&first["problems_count"], &first["names_gone"], &first["messages"]),
+        (&2.into(), &0.into(), &6.into()),
+        "{first}"
+    );
+    assert!(first["alarm"].as_str().is_some_and(|alarm| alarm.starts_with("0 of 6 messages")), "{first}");
+    let folders: Vec<_> = first["problems"].as_array().expect("a list").iter().map(|p| &p["folder"]).collect();
+    assert_eq!(folders, ["INBOX", "INBOX.Work"]);
+    assert_eq!(bench.cylinder.folders("anna"), before, "the newest snapshot has everything");
+    has_all(&bench);
+    assert_eq!(bench.cylinder.backup(&["--all"]).exit, 3);
+    fs::remove_dir(&spool).expect("the mount point is empty");
+    fs::rename(&away, &spool).expect("the spool comes back");
+    assert_eq!(bench.backup().told["messages_added"], 0);
+    assert_eq!(bench.cylinder.folders("anna"), before);
+    has_all(&bench);
+}
+
+#[test]
+fn a_user_who_is_gone_is_an_alarm_that_does_not_stop_until_somebody_looks() {
+    let bench = bench();
+    let mut admin = bench.lab.login("cyrus");
+    admin.set_acl("user/anna", "cyrus", "lrswipkxtecdan");
+    admin.delete("user/anna");
+    // Delayed delete: everything is there under another name.
+    let first = told(&bench.cylinder.backup(&["anna"]), 0);
+    assert_eq!((&first["messages"], &first["messages_added"]), (&6.into(), &0.into()), "{first}");
+    bench.lab.run("cyr_expire", &["-E", "1", "-X", "0", "-D", "0"]);
+    let gone = told(&bench.cylinder.backup(&["anna"]), 3);
+    assert!(gone["alarm"].as_str().is_some_and(|alarm| alarm.contains("6 messages")), "{gone}");
+    has_all(&bench);
+    let stamp = bench.cylinder.stamp("anna");
+    for words in [&["anna"][..], &["--all"]] {
+        let again = told(&bench.cylinder.backup(words), 3);
+        assert_eq!(again["alarm"], gone["alarm"], "{words:?}");
+    }
+    assert_eq!(bench.cylinder.stamp("anna"), stamp, "an alarm is written once");
+    let log = bench.cylinder.read(&["log", "anna", "--json"]).json();
+    assert_eq!(log[0]["alarm"]["before"], 6, "{log:?}");
+}
+
+#[test]
+fn a_user_who_loses_more_than_half_of_the_messages_is_an_alarm() {
+    let mut bench = bench();
+    bench.imap.expunge("INBOX", "1:4");
+    bench.imap.unselect();
+    // They are expunged, and still there.
+    assert_eq!(bench.backup().told["alarm"], Value::Null);
+    bench.lab.run("cyr_expire", &["-E", "1", "-X", "0"]);
+    let alarmed = told(&bench.cylinder.backup(&["anna"]), 3);
+    assert!(alarmed["alarm"].as_str().is_some_and(|alarm| alarm.starts_with("2 of 6 messages")), "{alarmed}");
+    assert_eq!(alarmed["problems_count"], 0);
+    has_all(&bench);
+    // What is there was saved, so there is nothing to do, and nothing new to be alarmed about.
+    bench.cylinder.backup_nothing("anna");
+    append_many(&mut bench.imap, "INBOX", 10, 11);
+    assert_eq!(bench.backup().told["messages_added"], 1);
+}
+
+#[test]
+fn one_user_who_cannot_be_saved_does_not_stop_the_others() {
+    let mut bench = bench();
+    for user in ["bob", "carl", "dora"] {
+        append_many(&mut bench.lab.new_user(user), "INBOX", 20, 23);
+    }
+    // Bob's archive cannot be written, Carl's index cannot be read.
+    let dir = bench.cylinder.archive("anna");
+    let bobs = format!("{:02x}", Guid::of(b"bob").0[0]);
+    let bobs = dir.ancestors().nth(3).expect("the store").join(bobs);
+    fs::create_dir_all(&bobs).expect("a directory of the store");
+    fs::write(bobs.join("bob"), b"in the way").expect("a file of the store");
+    let place = bench.lab.run("mbpath", &["user/carl"]);
+    let index = bench.lab.outside(place.trim()).join("cyrus.index");
+    let good = fs::read(&index).expect("cyrus.index");
+    write_as_cyrus(&index, b"no index at all");
+    append_many(&mut bench.imap, "INBOX", 10, 12);
+    for jobs in ["1", "4"] {
+        let ran = bench.cylinder.backup(&["--all", "--jobs", jobs]);
+        let exits = ["anna", "bob", "carl", "dora"].map(|user| ran.user(user)["exit"].as_i64());
+        assert_eq!((ran.exit, exits), (3, [Some(0), Some(1), Some(3), Some(0)]), "{ran:?}");
+    }
+    assert_eq!(bench.cylinder.show("dora", "INBOX/3"), message(22));
+    fs::remove_file(bobs.join("bob")).expect("the way is free");
+    write_as_cyrus(&index, &good);
+    let ran = bench.cylinder.backup(&["--all"]);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    for user in ["anna", "bob", "carl", "dora"] {
+        bench.cylinder.verify(user);
+    }
+    assert_eq!(bench.cylinder.show("carl", "INBOX/1"), message(20));
+    bench.backup();
+}
