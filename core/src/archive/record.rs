@@ -358,8 +358,9 @@ impl StateRow {
             let content = StateContent::Link { target: words.bytes("link")?, at: words.at()? };
             return Ok(StateRow { name, tuple: None, content });
         }
-        let tuple = if words.get("ino").is_some() { Some(words.tuple()?) } else { None };
-        let content = StateContent::File { sha1: words.guid("sha1")?, size: words.number("size")?, at: words.at()? };
+        let size = words.number("size")?;
+        let tuple = if words.get("ino").is_some() { Some(words.stamps(size)?) } else { None };
+        let content = StateContent::File { sha1: words.guid("sha1")?, size, at: words.at()? };
         Ok(StateRow { name, tuple, content })
     }
 }
@@ -518,8 +519,13 @@ impl<'a> Words<'a> {
     }
 
     fn tuple(&self) -> Result<Tuple, Damage> {
-        let (size, ino) = (self.number("size")?, self.number("ino")?);
-        Ok(Tuple { size, mtime: self.time("mtime")?, ctime: self.time("ctime")?, ino })
+        let size = self.number("size")?;
+        self.stamps(size)
+    }
+
+    /// The rest of the tuple of a file of this size.
+    fn stamps(&self, size: u64) -> Result<Tuple, Damage> {
+        Ok(Tuple { size, mtime: self.time("mtime")?, ctime: self.time("ctime")?, ino: self.number("ino")? })
     }
 
     fn at(&self) -> Result<Slot, Damage> {
@@ -910,6 +916,17 @@ mod tests {
                 },
             ],
         }
+    }
+
+    /// Found by fuzzing: a line with two sizes was a file of the one size with a tuple of the other.
+    #[test]
+    fn a_state_has_one_size() {
+        let text = b"cylinder-folders 1\nstate name=meta/sub size=5 size=6 mtime=1.000000000 ctime=1.000000000 ino=7 \
+            sha1=0000000000000000000000000000000000000000 at=1+2\n";
+        let table = Table::parse(text).unwrap();
+        let StateContent::File { size, .. } = table.states[0].content else { panic!("a file") };
+        assert_eq!((size, table.states[0].tuple.map(|t| t.size)), (5, Some(5)));
+        assert_eq!(Table::parse(&table.emit()), Ok(table));
     }
 
     #[test]
