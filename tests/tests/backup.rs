@@ -16,6 +16,7 @@ use cylinder_core::source::site::{Locking, Site};
 use cylinder_core::store::archive_dir;
 use cylinder_core::time::Span;
 use cylinder_core::view::{self, When};
+use cylinder_tests::choose::Gen;
 use cylinder_tests::disk::{SimDisk, Trouble};
 use cylinder_tests::drive::{Outcome, drive, drive_watched};
 use cylinder_tests::host::Host;
@@ -119,6 +120,37 @@ fn a_first_run_saves_everything_once_and_a_second_writes_nothing() {
     assert_eq!((disk.store(), disk.changes()), (before, changes));
     let touched = |name: &str| seen.iter().any(|op| op.contains(name) && !op.starts_with("Stat"));
     assert!(!touched("cyrus.index") && !touched("/1.") && !touched(".lock") && touched("mailboxes.db"), "{seen:#?}");
+}
+
+/// Found by killing real runs: the snapshot was all written, not synced, and had no footer. The next run found nothing changed, wrote
+/// nothing and called that a success, so a power loss could still take what two runs had reported as saved.
+#[test]
+fn a_run_without_changes_makes_durable_what_a_killed_one_has_written() {
+    let (mut disk, _) = world();
+    later(&mut disk, 1000);
+    let mut before_syncs = Vec::new();
+    let watch = &mut |disk: &SimDisk, op: &Op| {
+        if matches!(op, Op::Sync(_)) {
+            before_syncs.push(disk.clone());
+        }
+    };
+    drive_watched(&mut disk, run, watch).finished().unwrap();
+    // The last sync is that of the footer, the one before it that of the commit.
+    let mut killed = before_syncs.swap_remove(before_syncs.len() - 2);
+    killed.kill();
+    let report = backup(&mut killed).unwrap();
+    assert_eq!((report.commit, report.is_clean()), (None, true));
+    // Nothing survives but what was synced: every choice is a no.
+    let mut nothing = Gen::default();
+    assert!(!nothing.done());
+    killed.lose_power(&mut nothing);
+    is_good(&mut killed);
+    assert_eq!(table(&mut killed, When::Newest).folders.len(), 2);
+    assert!(has(&mut killed, &story::mail(9, 100_000)));
+    // And once that is done, there is nothing to do any more.
+    let changes = killed.changes();
+    backup(&mut killed).unwrap();
+    assert_eq!(killed.changes(), changes);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //!
-//! * An unchanged user costs a stat for each metadata file; no message and no index is opened, and nothing is written.
+//! * An unchanged user costs a stat for each metadata file; no message and no index is opened, and nothing is written, unless the
+//!   end of the archive must be mended after a killed run.
 //! * A commit says only what the archive holds: messages go in before the metadata that names them.
 //! * One bad message never stops a user: it is listed in the commit and in the report, and tried again next time.
 //! * A loss on the server never becomes a loss here: it is written down as an alarm.
@@ -14,7 +15,7 @@ pub mod compare;
 pub mod report;
 
 use crate::archive::append::{self, Writer};
-use crate::archive::read::Reader;
+use crate::archive::read::{End, Reader};
 use crate::archive::record::{Alarm as AlarmMark, CommitFacts, DatabaseRow, FileRow, FolderRow, StateContent, StateRow, Table};
 use crate::cyrus::db::flat;
 use crate::cyrus::index::Index;
@@ -130,12 +131,17 @@ impl Run<'_> {
             Ok(Look::Changed(pass, wanted)) => Some((pass, wanted)),
             // Written down once; until somebody has looked at it, that is enough.
             Ok(Look::Vanished) if !alarmed => None,
-            other => {
+            Ok(_) => {
                 if let Some(reader) = reader {
-                    self.report.archive_bytes = reader.len();
+                    self.leave(reader).await?;
+                }
+                return Ok(self.report);
+            }
+            Err(error) => {
+                if let Some(reader) = reader {
                     reader.close().await;
                 }
-                return other.map(|_| self.report);
+                return Err(error);
             }
         };
         let mut writer = match reader {
@@ -153,6 +159,21 @@ impl Run<'_> {
         self.report.archive_bytes = writer.len();
         writer.close().await;
         result.map(|()| self.report)
+    }
+
+    /// Closes an archive to which nothing is to be added. Without a footer its last commit may not be durable, for the run that wrote
+    /// it was killed; before this one says that all is saved, the end is mended.
+    async fn leave(&mut self, reader: Reader) -> Result<(), Error> {
+        self.report.archive_bytes = reader.len();
+        if reader.end() == End::Footer {
+            reader.close().await;
+            return Ok(());
+        }
+        let writer = Writer::from_reader(reader, &self.settings.archive).await?;
+        self.report.notes.extend(writer.notes().iter().cloned());
+        self.report.archive_bytes = writer.len();
+        writer.close().await;
+        Ok(())
     }
 
     /// The stat pass.
