@@ -122,8 +122,8 @@ fn a_first_run_saves_everything_once_and_a_second_writes_nothing() {
     assert!(!touched("cyrus.index") && !touched("/1.") && !touched(".lock") && touched("mailboxes.db"), "{seen:#?}");
 }
 
-/// Found by killing real runs: the snapshot was all written, not synced, and had no footer. The next run found nothing changed, wrote
-/// nothing and called that a success, so a power loss could still take what two runs had reported as saved.
+/// Found by killing real runs: the snapshot was all written, not synced, and had no footer. The next run found nothing changed,
+/// wrote nothing and called that a success, so a power loss could still take what two runs had reported as saved.
 #[test]
 fn a_run_without_changes_makes_durable_what_a_killed_one_has_written() {
     let (mut disk, _) = world();

@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -89,7 +88,7 @@ impl Undisturbed {
     }
 }
 
-static UNDISTURBED: LazyLock<Undisturbed> = LazyLock::new(|| {
+fn undisturbed() -> Undisturbed {
     let temp = tempfile::tempdir().expect("a directory");
     let root = temp.path().join("root");
     let plan = Plan { user: USER.into(), folders: 5, messages: 6000, size: 1000..=100_000, text: Text::Letters, seed: 8 };
@@ -103,7 +102,7 @@ static UNDISTURBED: LazyLock<Undisturbed> = LazyLock::new(|| {
     println!("undisturbed: {} messages, {bytes} bytes, {took:?}", content.messages.len());
     assert!(content.messages.len() == 6000 && bytes > 290_000_000);
     Undisturbed { temp, tree: extracted(&store), content, took }
-});
+}
 
 fn start(store: &Store, root: &Path) -> Child {
     let mut command = store.backup(root, USER);
@@ -124,24 +123,23 @@ fn cost(store: &Store) -> u64 {
 
 /// Kills runs with `signals`, one after the other, until `kills` of them were killed; a run that comes to its end is compared
 /// with the undisturbed one, and then a new archive is begun.
-fn kill(kills: u32, signals: &[&str], seed: u64) {
-    let root = UNDISTURBED.root();
+fn kill(undisturbed: &Undisturbed, kills: u32, signals: &[&str], seed: u64) {
+    let root = undisturbed.root();
     let (mut chance, mut killed, mut costs) = (Sampler::new(seed), 0, Vec::new());
-    let (mut store, mut finished) = (Store::new(), 0);
+    let (mut store, mut finished, mut kept) = (Store::new(), 0, 0);
     loop {
-        let micros = UNDISTURBED.took.as_micros() as u32;
+        let micros = undisturbed.took.as_micros() as u32;
         let mut child = start(&store, &root);
         // Once all are killed, the last archive is brought to its end.
         let patience = if killed < kills { chance.upto(micros / 2) } else { u32::MAX };
         if wait(&mut child, Duration::from_micros(patience.into())) {
             let output = child.wait_with_output().expect("a run that has ended");
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            assert!(Content::of(&store) == UNDISTURBED.content, "seed {seed}: other content after {killed} kills");
+            assert!(Content::of(&store) == undisturbed.content, "seed {seed}: other content after {killed} kills");
             if killed == kills {
-                assert!(extracted(&store) == UNDISTURBED.tree, "seed {seed}: another tree after {killed} kills");
+                assert!(extracted(&store) == undisturbed.tree, "seed {seed}: another tree after {killed} kills");
             }
-            let asides = fs::read_dir(store.user_dir(USER)).expect("the directory").count();
-            assert_eq!(asides, 2, "nothing but archive and lock is left");
+            kept += nothing_is_left(&store);
             finished += 1;
             if killed == kills {
                 break;
@@ -157,9 +155,23 @@ fn kill(kills: u32, signals: &[&str], seed: u64) {
     }
     let (most, sum) = (costs.iter().max().copied().unwrap_or(0), costs.iter().sum::<u64>());
     println!(
-        "{killed} kills with {signals:?}, {finished} archives came to their end; written twice: {sum} bytes, at most {most}"
+        "{killed} kills with {signals:?}: {finished} archives came to their end, {kept} of them left what a kill had left"
     );
+    println!("written twice: {sum} bytes, at most {most}");
     assert!(most > 0, "every kill came before anything was written");
+}
+
+/// Nothing but archive and lock is left. What an earlier kill left may be there still if the last one came right between the
+/// acknowledgement of the snapshot and the removal; the next snapshot removes it. Answers how many such files there are.
+fn nothing_is_left(store: &Store) -> usize {
+    let mut kept = 0;
+    for entry in fs::read_dir(store.user_dir(USER)).expect("the directory") {
+        let name = entry.expect("a name").file_name().into_string().expect("text");
+        let interrupted = name.ends_with("-interrupted");
+        assert!(interrupted || matches!(name.as_str(), "archive.tar.gz" | "lock"), "{name} is left");
+        kept += usize::from(interrupted);
+    }
+    kept
 }
 
 /// True if the run has ended before `patience` has.
@@ -189,6 +201,7 @@ fn a_run_that_is_killed_at_any_moment_costs_little_and_loses_nothing() {
     let kills: u32 = std::env::var("CYLINDER_KILLS").map_or(20, |n| n.parse().expect("CYLINDER_KILLS is a number"));
     // An order to end is no more than a kill.
     let asked = (kills / 10).max(4);
-    kill(kills - asked, &["KILL"], 1);
-    kill(asked, &["TERM", "INT"], 2);
+    let undisturbed = undisturbed();
+    kill(&undisturbed, kills - asked, &["KILL"], 1);
+    kill(&undisturbed, asked, &["TERM", "INT"], 2);
 }

@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //!
-//! * An unchanged user costs a stat for each metadata file; no message and no index is opened, and nothing is written, unless the
-//!   end of the archive must be mended after a killed run.
+//! * An unchanged user costs a stat for each metadata file; no message and no index is opened, and nothing is written, unless
+//!   the end of the archive must be mended after a killed run.
 //! * A commit says only what the archive holds: messages go in before the metadata that names them.
 //! * One bad message never stops a user: it is listed in the commit and in the report, and tried again next time.
 //! * A loss on the server never becomes a loss here: it is written down as an alarm.
@@ -161,8 +161,8 @@ impl Run<'_> {
         result.map(|()| self.report)
     }
 
-    /// Closes an archive to which nothing is to be added. Without a footer its last commit may not be durable, for the run that wrote
-    /// it was killed; before this one says that all is saved, the end is mended.
+    /// Closes an archive to which nothing is to be added. Without a footer its last commit may not be durable, for the run that
+    /// wrote it was killed; before this one says that all is saved, the end is mended.
     async fn leave(&mut self, reader: Reader) -> Result<(), Error> {
         self.report.archive_bytes = reader.len();
         if reader.end() == End::Footer {
