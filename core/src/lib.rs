@@ -18,6 +18,7 @@ pub mod archive;
 pub mod backup;
 pub mod bytes;
 pub mod codec;
+pub mod compact;
 pub mod crc32;
 pub mod cyrus;
 pub mod error;

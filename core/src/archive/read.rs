@@ -53,6 +53,7 @@ impl End {
 pub struct Reader {
     pub(super) io: Io,
     pub(super) dir: Place,
+    place: Place,
     pub(super) file: FileId,
     /// Length of the file when it was opened.
     pub(super) len: u64,
@@ -89,7 +90,12 @@ pub type TopSink<'a> = dyn FnMut(&MessageAt, Result<&[u8], Error>) + 'a;
 impl Reader {
     /// Opens the archive in the directory `dir` of the store. [`Fault::NotFound`] if there is none.
     pub async fn open(io: &Io, dir: &Place) -> Result<Reader, Error> {
-        let place = dir.join(ARCHIVE);
+        Reader::open_as(io, dir, ARCHIVE).await
+    }
+
+    /// The same for an archive of another name in this directory.
+    pub(crate) async fn open_as(io: &Io, dir: &Place, name: &[u8]) -> Result<Reader, Error> {
+        let place = dir.join(name);
         let world = |doing| move |fault| Error::world(doing, String::new(), fault);
         let file = io.open(&place, How::Read).await.map_err(|fault| Error::world("open", place.shown(), fault))?;
         let opened = async {
@@ -100,17 +106,20 @@ impl Reader {
             }
         };
         match opened.await {
-            Ok((len, head, end, state)) => Ok(Reader { io: io.clone(), dir: dir.clone(), file, len, head, end, state }),
+            Ok((len, head, end, state)) => {
+                let (io, dir) = (io.clone(), dir.clone());
+                Ok(Reader { io, dir, place, file, len, head, end, state })
+            }
             Err(error) => {
                 let _ = io.close(file).await;
-                Err(named(error, dir))
+                Err(named(error, &place))
             }
         }
     }
 
     /// The error with the archive's name in it: what reads members knows no names.
     pub(super) fn named(&self, error: Error) -> Error {
-        named(error, &self.dir)
+        named(error, &self.place)
     }
 
     /// Closes the file.
@@ -121,12 +130,22 @@ impl Reader {
 
     /// The file.
     pub fn place(&self) -> Place {
-        self.dir.join(ARCHIVE)
+        self.place.clone()
     }
 
     /// The newest commit.
     pub fn head(&self) -> &CommitAt {
         &self.head
+    }
+
+    /// The open file.
+    pub(crate) fn file(&self) -> FileId {
+        self.file
+    }
+
+    /// Where the newest commit ends: the length of the file without its footer.
+    pub(crate) fn content_end(&self) -> u64 {
+        self.end
     }
 
     /// Length of the file in bytes.
@@ -339,7 +358,7 @@ impl Reader {
     }
 
     /// The member at `offset` and its content.
-    async fn member(&self, offset: u64) -> Result<(MemberInfo, Vec<u8>), Error> {
+    pub(crate) async fn member(&self, offset: u64) -> Result<(MemberInfo, Vec<u8>), Error> {
         let head = read_at(&self.io, self.file, offset, FOOTER_LEN).await.map_err(|e| self.named(e))?;
         let info = member::parse_header(&head).map_err(|d| shift(d, offset))?;
         read_member(&self.io, self.file, offset, u64::from(info.len)).await.map_err(|e| self.named(e))
@@ -392,9 +411,9 @@ fn keep<T>(result: Result<T, Error>, damage: &mut Vec<Damage>) -> Result<Option<
     }
 }
 
-fn named(error: Error, dir: &Place) -> Error {
+fn named(error: Error, place: &Place) -> Error {
     match error {
-        Error::World { doing, object, fault } if object.is_empty() => Error::world(doing, dir.join(ARCHIVE).shown(), fault),
+        Error::World { doing, object, fault } if object.is_empty() => Error::world(doing, place.shown(), fault),
         other => other,
     }
 }

@@ -15,7 +15,7 @@ pub mod compare;
 pub mod report;
 
 use crate::archive::append::{self, Writer};
-use crate::archive::read::{End, Reader};
+use crate::archive::read::{ARCHIVE, End, Reader};
 use crate::archive::record::{Alarm as AlarmMark, CommitFacts, DatabaseRow, FileRow, FolderRow, StateContent, StateRow, Table};
 use crate::cyrus::db::flat;
 use crate::cyrus::index::Index;
@@ -39,6 +39,8 @@ use report::{Alarm, Problem, Report};
 
 /// Entry of the user's records of mailboxes.db.
 pub const MAILBOXES: &[u8] = b"meta/mailboxes";
+/// How often a run begins anew because somebody else has written to the archive since it was opened.
+const RUNS_MAX: u32 = 3;
 /// How often a capture is made anew because message files vanished since.
 const CAPTURES_MAX: u32 = 4;
 /// The largest list of SHA-1s of a folder without GUIDs (`folders/<id>/guids`): some 15 million messages.
@@ -57,7 +59,18 @@ pub struct Settings {
 
 /// Backs up `owner` into the directory `dir` of the store.
 pub async fn run(io: Io, site: &mut Site, owner: &Owner, dir: &Place, settings: &Settings) -> Result<Report, Error> {
-    let reader = match Reader::open(&io, dir).await {
+    for _ in 0..RUNS_MAX {
+        if let Some(report) = once(&io, site, owner, dir, settings).await? {
+            return Ok(report);
+        }
+    }
+    Err(Error::Busy { object: dir.join(ARCHIVE).shown(), holder: None })
+}
+
+/// The same; `None` if somebody else has written to the archive since it was opened, so that what was read of it is no longer
+/// true.
+async fn once(io: &Io, site: &mut Site, owner: &Owner, dir: &Place, settings: &Settings) -> Result<Option<Report>, Error> {
+    let reader = match Reader::open(io, dir).await {
         Ok(reader) => Some(reader),
         Err(Error::World { fault: Fault::NotFound, .. }) => None,
         // No commit in it: the writer sets the file aside.
@@ -74,7 +87,7 @@ pub async fn run(io: Io, site: &mut Site, owner: &Owner, dir: &Place, settings: 
             let mut report = Report::default();
             let is_stale = !damage.is_empty();
             damage.into_iter().for_each(|d| report.problem(Problem::Archive { error: d.into() }));
-            Run { io: &io, site, owner, settings, old, by_id, is_stale, report }.run(reader, dir).await
+            Run { io, site, owner, settings, old, by_id, is_stale, report }.run(reader, dir).await
         }
         Err(error) => {
             if let Some(reader) = reader {
@@ -124,7 +137,7 @@ impl Next {
 }
 
 impl Run<'_> {
-    async fn run(mut self, reader: Option<Reader>, dir: &Place) -> Result<Report, Error> {
+    async fn run(mut self, reader: Option<Reader>, dir: &Place) -> Result<Option<Report>, Error> {
         let alarmed = reader.as_ref().is_some_and(|reader| reader.head().commit.alarm.is_some());
         let look = self.look().await;
         let todo = match look {
@@ -135,7 +148,7 @@ impl Run<'_> {
                 if let Some(reader) = reader {
                     self.leave(reader).await?;
                 }
-                return Ok(self.report);
+                return Ok(Some(self.report));
             }
             Err(error) => {
                 if let Some(reader) = reader {
@@ -148,6 +161,10 @@ impl Run<'_> {
             Some(reader) => Writer::from_reader(reader, &self.settings.archive).await?,
             None => Writer::open(self.io, dir, &self.settings.archive, self.settings.archive_id).await?,
         };
+        if writer.is_other() {
+            writer.close().await;
+            return Ok(None);
+        }
         if let Some(error) = writer.damage() {
             self.report.problem(Problem::Archive { error: error.clone() });
         }
@@ -158,7 +175,7 @@ impl Run<'_> {
         self.report.notes.extend(writer.notes().iter().cloned());
         self.report.archive_bytes = writer.len();
         writer.close().await;
-        result.map(|()| self.report)
+        result.map(|()| Some(self.report))
     }
 
     /// Closes an archive to which nothing is to be added. Without a footer its last commit may not be durable, for the run that
