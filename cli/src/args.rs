@@ -14,6 +14,9 @@ pub struct Args {
 #[argh(subcommand)]
 pub enum Command {
     Backup(Backup),
+    Acknowledge(Acknowledge),
+    Compact(Compact),
+    Hold(Hold),
     Users(Users),
     Log(Log),
     List(List),
@@ -84,6 +87,10 @@ pub struct Backup {
     #[argh(option, arg_name = "s")]
     pub wait: Option<u32>,
 
+    /// do not look whether the archive should be compacted
+    #[argh(switch)]
+    pub no_compact: bool,
+
     /// one JSON object for each user and one at the end
     #[argh(switch)]
     pub json: bool,
@@ -91,6 +98,122 @@ pub struct Backup {
     /// no progress, and only users with something to report
     #[argh(switch)]
     pub quiet: bool,
+}
+
+/// Write archives anew without what no snapshot that is kept needs. What is kept: the file `retention` in the store, or the
+/// options here; by default the newest state, and what was deleted within 7 days.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "compact",
+    note = "{command_name} returns 0 if all was done that was due, 3 if an archive waits for somebody, 4 if one is damaged."
+)]
+pub struct Compact {
+    /// userids; %shared for the mailboxes that belong to no user
+    #[argh(positional)]
+    pub users: Vec<String>,
+
+    /// everybody in the store
+    #[argh(switch)]
+    pub all: bool,
+
+    /// only archives of which too little is alive, and look at each at most once a week, as `backup` does
+    #[argh(switch)]
+    pub if_needed: bool,
+
+    /// whatever can go, however little it is (the default)
+    #[argh(switch)]
+    pub now: bool,
+
+    /// say what would go, and write nothing
+    #[argh(switch)]
+    pub dry_run: bool,
+
+    /// directory of the archives (default: $CYLINDER_STORE)
+    #[argh(option, arg_name = "dir")]
+    pub store: Option<String>,
+
+    /// keep what was there at any time since so long ago: 12h, 7d, 4w
+    #[argh(option, arg_name = "span")]
+    pub keep_within: Option<String>,
+
+    /// keep what was there at the end of each of so many days
+    #[argh(option, arg_name = "n")]
+    pub keep_daily: Option<u32>,
+
+    /// keep what was there at the end of each of so many weeks
+    #[argh(option, arg_name = "n")]
+    pub keep_weekly: Option<u32>,
+
+    /// keep what was there at the end of each of so many months
+    #[argh(option, arg_name = "n")]
+    pub keep_monthly: Option<u32>,
+
+    /// percent of the content that must be alive at first (default: 80)
+    #[argh(option, arg_name = "percent")]
+    pub floor: Option<u8>,
+
+    /// points by which that rises in a week (default: 1)
+    #[argh(option, arg_name = "points")]
+    pub rise: Option<u8>,
+
+    /// compression level of what is written anew, 0 to 12 (default: 1)
+    #[argh(option, arg_name = "n")]
+    pub level: Option<u8>,
+
+    /// do not inflate and hash all of a new archive before it takes the old one's place, only look at CRCs
+    #[argh(switch)]
+    pub no_check: bool,
+
+    /// threads that deflate and inflate (default: one for each processor, 8 at most)
+    #[argh(option, arg_name = "n")]
+    pub threads: Option<usize>,
+
+    /// one JSON object for each user
+    #[argh(switch)]
+    pub json: bool,
+
+    /// no progress, and only users with something to report
+    #[argh(switch)]
+    pub quiet: bool,
+}
+
+/// Say that somebody has looked at an alarm: what is gone from the server is gone for good reason. Compaction goes on.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "acknowledge")]
+pub struct Acknowledge {
+    /// userids; %shared for the mailboxes that belong to no user
+    #[argh(positional)]
+    pub users: Vec<String>,
+
+    /// directory of the archives (default: $CYLINDER_STORE)
+    #[argh(option, arg_name = "dir")]
+    pub store: Option<String>,
+
+    /// one JSON object for each user
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Keep everything of a user from now on, whatever the policy says, or lift that again.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "hold")]
+pub struct Hold {
+    /// userid; %shared for the mailboxes that belong to no user
+    #[argh(positional)]
+    pub user: String,
+
+    /// on or off (default: only tell)
+    #[argh(positional)]
+    pub order: Option<String>,
+
+    /// directory of the archives (default: $CYLINDER_STORE)
+    #[argh(option, arg_name = "dir")]
+    pub store: Option<String>,
+
+    /// one JSON object
+    #[argh(switch)]
+    pub json: bool,
 }
 
 /// List the users of the server on this host, or of the store.

@@ -48,8 +48,11 @@ fn early_exit(early: &argh::EarlyExit) -> ExitCode {
 
 fn run(command: Command) -> Outcome {
     match command {
+        Command::Acknowledge(args) => cmd::mark::acknowledge(&args),
         Command::Backup(args) => cmd::backup::run(&args),
+        Command::Compact(args) => cmd::compact::run(&args),
         Command::Extract(args) => cmd::extract::run(&args),
+        Command::Hold(args) => cmd::mark::hold(&args),
         Command::Inspect(args) => cmd::inspect::run(&args),
         Command::List(args) => cmd::list::run(&args),
         Command::Log(args) => cmd::log::run(&args),

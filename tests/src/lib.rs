@@ -3,6 +3,7 @@
 pub mod check;
 pub mod choose;
 pub mod cli;
+pub mod crashes;
 pub mod disk;
 pub mod drive;
 pub mod everyday;

@@ -5,6 +5,7 @@ use crate::disk::SimDisk;
 use crate::drive::drive;
 use crate::host::Host;
 use crate::story;
+use cylinder_core::archive::append::{Mark, Writer};
 use cylinder_core::archive::read::{CommitAt, Reader};
 use cylinder_core::archive::record::StateContent;
 use cylinder_core::archive::verify::verify;
@@ -75,7 +76,7 @@ pub fn settings(policy: Policy) -> compact::Settings {
         floor: compact::Settings::FLOOR,
         rise: compact::Settings::RISE,
         dry_run: false,
-        read_all: false,
+        check: true,
     }
 }
 
@@ -122,6 +123,30 @@ impl Life {
         drive(&mut self.disk, |io: Io| compacting(io, settings.clone()))
             .finished()
             .unwrap_or_else(|e| panic!("compaction: {e}"))
+    }
+
+    /// Writes a mark down.
+    #[track_caller]
+    pub fn mark(&mut self, mark: Mark) {
+        let procedure = async |io: Io| {
+            let mut writer = Writer::open(&io, &dir(), &story::settings(), [0; 16]).await?;
+            let marked = writer.mark(mark, io.now()).await;
+            writer.close().await;
+            marked.map(drop)
+        };
+        drive(&mut self.disk, procedure).finished().unwrap_or_else(|e: Error| panic!("{mark:?}: {e}"));
+    }
+
+    /// The newest commit.
+    #[track_caller]
+    pub fn head(&mut self) -> CommitAt {
+        let procedure = async |io: Io| {
+            let reader = Reader::open(&io, &dir()).await?;
+            let head = reader.head().clone();
+            reader.close().await;
+            Ok::<_, Error>(head)
+        };
+        drive(&mut self.disk, procedure).finished().expect("an archive")
     }
 
     /// Everything that every snapshot has.

@@ -1,10 +1,18 @@
 //! Compaction: what it drops and what it keeps, when it is due, when it waits, and what goes on beside it.
 
+use cylinder_core::archive::append::Mark;
+use cylinder_core::archive::member::{self, FOOTER_LEN};
 use cylinder_core::compact::policy::Policy;
-use cylinder_core::compact::{Outcome, Plan};
-use cylinder_tests::life::{Life, State, settings};
+use cylinder_core::compact::{Outcome, Plan, Wait};
+use cylinder_core::error::{Error, Fault};
+use cylinder_core::guid::Guid;
+use cylinder_tests::crashes::{Effort, crashes, first_of_all, torn};
+use cylinder_tests::disk::{Lie, SimDisk, Trouble};
+use cylinder_tests::drive::{Running, Step, drive, drive_watched};
+use cylinder_tests::host::Host;
+use cylinder_tests::life::{self, Life, State, archive, settings};
 use cylinder_tests::story;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const INBOX: &str = "user.anna";
 
@@ -74,4 +82,371 @@ fn what_no_retained_snapshot_needs_goes_and_the_rest_stays() {
     assert_eq!((plan.messages, plan.messages_dropped, plan.snapshots, plan.snapshots_dropped), (12, 2, 6, 2));
     assert!(life.archive_len() < len);
     assert!(matches!(life.compact(&settings(Policy::default())), Outcome::Nothing(_)));
+}
+
+/// The compaction under test: half of the snapshots go, and with them mail.
+fn policy() -> Policy {
+    Policy::parse("keep-within 4d").expect("a policy")
+}
+
+#[test]
+fn a_dry_run_and_an_archive_on_hold_write_nothing() {
+    let mut life = past();
+    let mut dry = settings(policy());
+    dry.dry_run = true;
+    let before = life.disk.store();
+    let Outcome::Would(plan) = life.compact(&dry) else { panic!("a plan") };
+    assert_eq!(life.disk.store(), before);
+    life.mark(Mark::Hold);
+    let before = life.disk.store();
+    assert!(matches!(life.compact(&settings(policy())), Outcome::Waits(Wait::Hold(_))));
+    assert_eq!(life.disk.store(), before);
+    life.backup();
+    life.hours(1000);
+    life.host.folder(INBOX).flag(1, 2);
+    life.backup();
+    assert!(matches!(life.compact(&settings(policy())), Outcome::Waits(Wait::Hold(_))), "a hold outlives backups");
+    life.mark(Mark::Release);
+    let after = done(life.compact(&settings(policy())));
+    assert!(after.raw_dropped > plan.raw_dropped);
+    life.is_good();
+}
+
+#[test]
+fn a_mass_loss_waits_until_somebody_has_looked() {
+    let mut life = past();
+    life.host.folder(INBOX).messages.clear();
+    life.host.folder(INBOX).modseq += 1;
+    life.host.folders.remove("user.anna.Outbox");
+    let report = life.backup();
+    assert!(report.alarm.is_some());
+    life.hours(24 * 100);
+    life.host.folder(INBOX).deliver(&story::mail(50, 100));
+    life.backup();
+    let before = life.snapshots();
+    assert!(matches!(life.compact(&settings(policy())), Outcome::Waits(Wait::Alarm(_))));
+    assert_eq!(life.snapshots(), before);
+    life.mark(Mark::Acknowledge);
+    done(life.compact(&settings(policy())));
+    // The newest, and the state 4 days ago: what was left then.
+    let after = life.snapshots();
+    assert_eq!(after.keys().copied().collect::<Vec<_>>(), [7, 8]);
+    is_part_of(&after, &before);
+    life.is_good();
+}
+
+/// What the new chain says of the old one, also when others were appended; and a second compaction says it of the first.
+#[test]
+fn the_new_chain_says_which_head_it_continues() {
+    let mut life = past();
+    let old = life.head();
+    done(life.compact(&settings(policy())));
+    let new = life.head();
+    let compacted = new.commit.compacted.expect("a compaction");
+    assert_eq!((compacted.number, compacted.head), (old.commit.number, old.part.sha1));
+    assert_eq!((new.commit.number, new.commit.time), (old.commit.number, old.commit.time));
+    assert_ne!(new.part.sha1, old.part.sha1);
+    life.host.folder(INBOX).deliver(&story::mail(60, 100));
+    life.backup();
+    assert_eq!(life.head().commit.compacted, Some(compacted));
+    assert_eq!(life.head().commit.number, old.commit.number + 1);
+    let third = life.head();
+    life.hours(24 * 30);
+    done(life.compact(&settings(policy())));
+    assert_eq!(life.head().commit.compacted.map(|c| c.head), Some(third.part.sha1));
+    life.is_good();
+}
+
+#[test]
+fn compaction_then_backup_is_backup_then_compaction_in_content() {
+    let mut one = past();
+    let mut other = one.clone();
+    done(one.compact(&settings(policy())));
+    for life in [&mut one, &mut other] {
+        life.host.folder(INBOX).deliver(&story::mail(70, 3000));
+        life.host.folders.remove("user.anna.Outbox");
+        life.backup();
+    }
+    done(other.compact(&settings(policy())));
+    one.compact(&settings(policy()));
+    assert_eq!(one.snapshots(), other.snapshots());
+    one.is_good();
+    other.is_good();
+}
+
+#[test]
+fn every_second_snapshot_can_go() {
+    // Whatever is retained, all of it is there afterwards, and nothing else is.
+    for words in
+        ["keep-within 0h", "keep-within 0h keep-daily 20", "keep-within 0h keep-weekly 3", "keep-within 3d keep-monthly 2"]
+    {
+        let mut life = past();
+        let before = life.snapshots();
+        let outcome = life.compact(&settings(Policy::parse(words).expect("a policy")));
+        life.is_good();
+        let after = life.snapshots();
+        is_part_of(&after, &before);
+        let dropped = (before.len() - after.len()) as u64;
+        match outcome {
+            Outcome::Done(plan, _) => assert_eq!(plan.snapshots_dropped, dropped, "{words}"),
+            other => assert!(matches!(other, Outcome::Nothing(_)) && dropped == 0, "{words}: {other:?}"),
+        }
+    }
+}
+
+/// Crashes between all operations of a compaction, in the middle of its writes, and in what comes next.
+struct Sweep {
+    before: BTreeMap<u64, State>,
+    after: BTreeMap<u64, State>,
+    seen: BTreeSet<Guid>,
+    crashes: u64,
+}
+
+impl Sweep {
+    /// Everything that the archive had is there, or everything that the compaction was to keep.
+    fn is_whole(&self, life: &mut Life) -> Result<bool, String> {
+        let found = drive(&mut life.disk, life::snapshots).finished().map_err(|e| format!("reading back: {e}"))?;
+        match (found == self.before, found == self.after) {
+            (false, false) => Err(format!("snapshots {:?} are neither the old nor the new ones", found.keys())),
+            (_, is_new) => Ok(is_new),
+        }
+    }
+
+    /// What a crash has left goes on: reading, a run that is acknowledged and then loses what need not survive, a compaction.
+    fn recover(&mut self, disk: &SimDisk, host: &Host) -> Result<(), String> {
+        self.crashes += 1;
+        if !self.seen.insert(disk.digest()) {
+            return Ok(());
+        }
+        let mut life = Life { disk: disk.clone(), host: host.clone() };
+        self.is_whole(&mut life)?;
+        let uid = life.host.folder(INBOX).deliver(&story::mail(99, 700));
+        life.host.publish(&mut life.disk);
+        life.hours(1);
+        let report = drive(&mut life.disk, life::backup).finished().map_err(|e| format!("the next run: {e}"))?;
+        let number = report.commit.ok_or("the next run saw nothing new")?;
+        life.disk.lose_power(&mut first_of_all());
+        let mut found = drive(&mut life.disk, life::snapshots).finished().map_err(|e| format!("after the next run: {e}"))?;
+        let newest = found.remove(&number).ok_or("what was acknowledged is gone")?;
+        if !newest.folders["INBOX"].contains_key(&uid) {
+            return Err(String::from("the new message is gone"));
+        }
+        if found != self.before && found != self.after {
+            return Err(format!("after the next run there are snapshots {:?}", found.keys()));
+        }
+        drive(&mut life.disk, |io| life::compacting(io, settings(policy()))).finished().map_err(|e| format!("again: {e}"))?;
+        let mut found = drive(&mut life.disk, life::snapshots).finished().map_err(|e| format!("after another: {e}"))?;
+        found.remove(&number);
+        if !found.iter().all(|(number, state)| self.before.get(number) == Some(state)) {
+            return Err(String::from("another compaction changed a snapshot"));
+        }
+        match life.disk.store().keys().find(|name| name.ends_with(".new")) {
+            Some(name) => Err(format!("{name} is still there")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn no_crash_of_a_compaction_loses_either_archive() {
+    let life = past();
+    let (mut old, mut new) = (life.clone(), life.clone());
+    done(new.compact(&settings(policy())));
+    let (before, after) = (old.snapshots(), new.snapshots());
+    assert_ne!(before, after);
+    let mut sweep = Sweep { before, after, seen: BTreeSet::new(), crashes: 0 };
+    let (mut disk, mut points) = (life.disk.clone(), Vec::new());
+    let mut changes = disk.changes();
+    drive_watched(&mut disk, |io| life::compacting(io, settings(policy())), &mut |disk, op| {
+        if std::mem::replace(&mut changes, disk.changes()) != disk.changes() {
+            points.push(disk.clone());
+        }
+        points.extend(torn(disk, op));
+    })
+    .finished()
+    .expect("the compaction itself");
+    points.push(disk);
+    let effort = Effort { enumerate_up_to: 6, samples: 12 };
+    for point in points {
+        for (how, after) in crashes(&point, effort) {
+            let judged = sweep.recover(&after, &life.host);
+            judged.unwrap_or_else(|why| panic!("{how}: {why}\n{}", after.clone().take_transcript()));
+        }
+    }
+    println!("{} crashes of a compaction, {} different states", sweep.crashes, sweep.seen.len());
+    assert!(sweep.seen.len() > 50);
+}
+
+/// The test above can fail: a disk that says it synced a directory and did not loses what is acknowledged afterwards.
+#[test]
+fn a_directory_that_is_not_synced_is_found_out() {
+    let mut life = past();
+    life.disk.lie(Lie::SyncDir);
+    done(life.compact(&settings(policy())));
+    life.host.folder(INBOX).deliver(&story::mail(99, 700));
+    let number = life.backup().commit.expect("a snapshot");
+    life.disk.lose_power(&mut first_of_all());
+    assert!(!life.snapshots().contains_key(&number));
+}
+
+#[test]
+fn a_failing_operation_ends_a_compaction_clearly_and_loses_nothing() {
+    let life = past();
+    let (mut old, mut new) = (life.clone(), life.clone());
+    done(new.compact(&settings(policy())));
+    let (before, after) = (old.snapshots(), new.snapshots());
+    for trouble in [Trouble::Fail(Fault::NoSpace), Trouble::Fail(Fault::Os(5)), Trouble::Forget(Fault::Os(5))] {
+        for at in 1.. {
+            let mut life = life.clone();
+            life.disk.plan(at, trouble);
+            let outcome = drive(&mut life.disk, |io| life::compacting(io, settings(policy()))).finished();
+            if life.disk.unplan() {
+                assert!(at > 50, "a compaction has more than {at} operations");
+                break;
+            }
+            let shown = format!("{trouble:?} at operation {at}: {outcome:?}\n{}", life.disk.take_transcript());
+            assert_eq!(life.disk.open_files(), 0, "{shown}");
+            match outcome {
+                Ok(_) => {}
+                Err(Error::World { object, fault, .. }) if !object.is_empty() => {
+                    assert!(matches!(fault, Fault::NoSpace | Fault::Os(5)), "{shown}");
+                }
+                Err(_) => panic!("not clear: {shown}"),
+            }
+            life.disk.kill();
+            life.disk.lose_power(&mut first_of_all());
+            let found = life.snapshots();
+            assert!(found == before || found == after, "{shown}");
+        }
+    }
+}
+
+/// One flipped byte anywhere. A compaction refuses, and leaves everything as it is; or the byte was in what goes, and nothing
+/// that stays has suffered.
+#[test]
+fn compaction_never_runs_over_damage() {
+    let life = past();
+    let bytes = life.disk.content(&archive()).expect("an archive").to_vec();
+    let mut new = life.clone();
+    done(new.compact(&settings(policy())));
+    let after = new.snapshots();
+    let (mut told, mut harmless) = (0, 0);
+    for at in (0..bytes.len() - FOOTER_LEN).step_by(97) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x20;
+        let mut life = life.clone();
+        life.disk.put_file(&archive(), damaged.clone());
+        match drive(&mut life.disk, |io| life::compacting(io, settings(policy()))).finished() {
+            Ok(Outcome::Waits(Wait::Damage(_))) => {
+                told += 1;
+                assert_eq!(life.disk.content(&archive()), Some(&damaged[..]), "byte {at}");
+            }
+            Ok(Outcome::Done(..)) => {
+                harmless += 1;
+                life.is_good();
+                assert_eq!(life.snapshots(), after, "byte {at}");
+            }
+            other => panic!("byte {at}: {other:?}"),
+        }
+        assert_eq!(life.disk.open_files(), 0, "byte {at}");
+        assert!(!life.disk.store().keys().any(|name| name.ends_with(".new")), "byte {at}");
+    }
+    // The only bytes without a CRC that is looked at are those of the CRC of content that goes.
+    assert!(told > 1000 && harmless < 10, "{told}, {harmless}");
+}
+
+/// Every byte of one member, for the last four before its end are those of a CRC that only inflating can check.
+#[test]
+fn a_damaged_crc_is_not_copied() {
+    let life = past();
+    let bytes = life.disk.content(&archive()).expect("an archive").to_vec();
+    let mut ends = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() - FOOTER_LEN {
+        at += member::parse_header(&bytes[at..]).expect("a member").len as usize;
+        ends.push(at);
+    }
+    let mut told = 0;
+    for end in ends {
+        let mut damaged = bytes.clone();
+        damaged[end - 7] ^= 1;
+        let mut life = life.clone();
+        life.disk.put_file(&archive(), damaged);
+        match drive(&mut life.disk, |io| life::compacting(io, settings(policy()))).finished() {
+            Ok(Outcome::Waits(Wait::Damage(_))) => told += 1,
+            Ok(Outcome::Done(..)) => life.is_good(),
+            other => panic!("member before {end}: {other:?}"),
+        }
+    }
+    assert!(told > 10, "{told}");
+}
+
+#[test]
+fn a_backup_during_a_compaction_is_told_and_a_reader_goes_on_in_the_old_archive() {
+    let life = past();
+    let mut old = life.clone();
+    let before = old.snapshots();
+    let mut ops = 0;
+    loop {
+        let mut life = life.clone();
+        let mut compaction = Running::new(&life.disk, |io| life::compacting(io, settings(policy())));
+        let mut reader = Running::new(&life.disk, life::snapshots);
+        // The reader has opened the archive, and no more.
+        for _ in 0..4 {
+            assert!(matches!(reader.step(&mut life.disk, &mut |_, _| {}), Step::Did));
+        }
+        let locked = |disk: &SimDisk| disk.clone().take_transcript().contains("op4 lock");
+        if !(0..ops).all(|_| matches!(compaction.step(&mut life.disk, &mut |_, _| {}), Step::Did)) {
+            break;
+        }
+        if locked(&life.disk) {
+            let mut other = life.clone();
+            other.host.folder(INBOX).deliver(&story::mail(98, 100));
+            other.host.publish(&mut other.disk);
+            let backup = drive(&mut other.disk, life::backup).finished();
+            assert!(matches!(backup, Err(Error::Busy { .. })), "{backup:?}");
+            let second = drive(&mut other.disk, |io| life::compacting(io, settings(policy()))).finished();
+            assert!(matches!(second, Err(Error::Busy { .. })), "{second:?}");
+        }
+        finish(&mut compaction, &mut life.disk).expect("the compaction");
+        assert_eq!(finish(&mut reader, &mut life.disk).expect("the reader"), before, "after {ops} operations");
+        ops += 7;
+    }
+    assert!(ops > 50, "{ops}");
+}
+
+fn finish<T>(running: &mut Running<'_, T>, disk: &mut SimDisk) -> T {
+    loop {
+        match running.step(disk, &mut |_, _| {}) {
+            Step::Did => {}
+            Step::Finished(outcome) => return outcome,
+            Step::Crashed => panic!("nobody planned this"),
+        }
+    }
+}
+
+/// A backup run has read its archive when a compaction takes the archive's place: places that it has in its hands are those of
+/// the old file. It must begin anew.
+#[test]
+fn a_backup_that_a_compaction_overtakes_begins_anew() {
+    let mut base = past();
+    base.host.folder(INBOX).deliver(&story::mail(97, 400));
+    base.host.publish(&mut base.disk);
+    base.hours(1);
+    let mut overtaken = 0;
+    for ops in (2..).step_by(3) {
+        let mut life = base.clone();
+        let mut backup = Running::new(&life.disk, life::backup);
+        if !(0..ops).all(|_| matches!(backup.step(&mut life.disk, &mut |_, _| {}), Step::Did)) {
+            break;
+        }
+        let compaction = drive(&mut life.disk, |io| life::compacting(io, settings(policy()))).finished();
+        overtaken += u64::from(matches!(compaction, Ok(Outcome::Done(..))));
+        let report = finish(&mut backup, &mut life.disk).expect("the run");
+        assert_eq!(report.commit, Some(7), "after {ops} operations");
+        life.is_good();
+        let snapshots = life.snapshots();
+        assert_eq!(snapshots[&7].folders["INBOX"].len(), 10, "after {ops} operations");
+    }
+    assert!(overtaken > 5, "{overtaken}");
 }

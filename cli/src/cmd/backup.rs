@@ -1,5 +1,6 @@
 //! `cylinder backup`
 
+use super::compact;
 use crate::args::Backup;
 use crate::exit::Exit;
 use crate::host::{self, HostOptions, Outcome, Trouble, owner_shown};
@@ -7,6 +8,8 @@ use crate::output::{self, OutputError, Progress, count, size};
 use cylinder_core::archive::append;
 use cylinder_core::backup::report::{Alarm, Problem, Report, Why};
 use cylinder_core::backup::{self, Settings};
+use cylinder_core::compact::Outcome as Compaction;
+use cylinder_core::compact::policy::Retention;
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
 use cylinder_core::escape::{Shown, shown};
@@ -32,6 +35,8 @@ struct Run<'a> {
     host: &'a HostOptions,
     store: PathBuf,
     threads: usize,
+    /// What is retained of whom, unless nothing is to be compacted.
+    retention: Option<Retention>,
     queue: Mutex<VecDeque<Owner>>,
     done: Mutex<Summary>,
 }
@@ -60,7 +65,8 @@ pub fn run(args: &Backup) -> Outcome {
     if jobs > 1 {
         (driver, site) = host.open(&store, threads)?;
     }
-    let run = Run { args, host: &host, store, threads, queue: Mutex::new(owners.into()), done: Mutex::default() };
+    let retention = if args.no_compact { None } else { Some(compact::retention(&mut driver)?) };
+    let run = Run { args, host: &host, store, threads, retention, queue: Mutex::new(owners.into()), done: Mutex::default() };
     std::thread::scope(|scope| {
         for _ in 1..jobs {
             scope.spawn(|| match run.host.open(&run.store, run.threads) {
@@ -135,6 +141,7 @@ impl Run<'_> {
     fn work(&self, driver: &mut Local, site: &mut Site) {
         while let Some(owner) = self.next() {
             let (result, mut progress) = self.one(driver, site, &owner);
+            let compacted = result.as_ref().ok().and_then(|_| self.compact(driver, &owner, &mut progress));
             progress.clear();
             let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
             done.codes.push(result.as_ref().map_or_else(Exit::of, code));
@@ -144,7 +151,18 @@ impl Run<'_> {
                 done.bytes_added += report.bytes_added;
                 done.longest_hold_ms = done.longest_hold_ms.max(report.longest_hold.ms());
             }
-            if let Err(error) = self.tell(&owner, &result) {
+            let told = self.tell(&owner, &result).and_then(|()| match &compacted {
+                Some(compacted) => {
+                    done.codes.push(compact::code(compacted));
+                    compact::tell(
+                        &owner_shown(&owner),
+                        compacted,
+                        compact::Verbosity::of(self.args.json, self.args.quiet, true),
+                    )
+                }
+                None => Ok(()),
+            });
+            if let Err(error) = told {
                 done.output = Some(error);
                 return;
             }
@@ -174,6 +192,13 @@ impl Run<'_> {
             })
         });
         (result, progress)
+    }
+
+    /// Compacts the archive, if it is time to look and too little of it is alive.
+    fn compact(&self, driver: &mut Local, owner: &Owner, progress: &mut Progress) -> Option<Result<Compaction, Error>> {
+        let policy = self.retention.as_ref()?.policy(owner_shown(owner).as_bytes());
+        let settings = self.settings().map(|settings| compact::when_needed(settings.archive, policy));
+        Some(settings.and_then(|settings| compact::one(driver, owner, &settings, progress)))
     }
 
     fn settings(&self) -> Result<Settings, Error> {

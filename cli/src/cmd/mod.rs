@@ -2,10 +2,12 @@
 
 pub mod archive;
 pub mod backup;
+pub mod compact;
 pub mod extract;
 pub mod inspect;
 pub mod list;
 pub mod log;
+pub mod mark;
 pub mod show;
 pub mod users;
 pub mod verify;

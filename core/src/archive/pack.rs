@@ -6,7 +6,7 @@
 
 use super::append::Settings;
 use super::entry;
-use super::member::{CONTINUES, HEADER_LEN, Kind, RAW_MAX, TO_BE_CONTINUED};
+use super::member::{CONTINUES, HEADER_LEN, Kind, RAW_MAX, TO_BE_CONTINUED, TRAILER_LEN};
 use super::record::{Location, Part};
 use crate::error::{Error, Fault};
 use crate::guid::{Guid, Sha1};
@@ -78,8 +78,8 @@ pub(crate) struct Packer {
     pub(crate) locations: Vec<Location>,
     /// Bytes of content that were taken in; whoever commits sets it to 0.
     pub(crate) raw: u64,
-    /// Over the headers of all members that were written.
-    headers: Sha1,
+    /// Over headers and trailers of all members that were written.
+    seams: Sha1,
     pub(crate) failed: Option<Error>,
     spare: Vec<Vec<u8>>,
 }
@@ -101,7 +101,7 @@ impl Packer {
             flights: VecDeque::new(),
             locations: Vec::new(),
             raw: 0,
-            headers: Sha1::new(),
+            seams: Sha1::new(),
             failed: None,
             spare: Vec::new(),
         }
@@ -118,9 +118,10 @@ impl Packer {
         let _ = self.io.close(self.file).await;
     }
 
-    /// The SHA-1 of the headers of all members that were written, one behind the other.
-    pub(crate) fn headers(&self) -> Guid {
-        self.headers.clone().finish()
+    /// The SHA-1 of headers and trailers of all members that were written, one behind the other. With a good CRC of what is
+    /// between them in each, that is all of their bytes.
+    pub(crate) fn seams(&self) -> Guid {
+        self.seams.clone().finish()
     }
 
     pub(crate) fn good(&self) -> Result<(), Error> {
@@ -285,7 +286,9 @@ impl Packer {
                 for (token, start, inside) in entries {
                     self.locations[token as usize] = Location { member: self.at + start as u64, inside };
                 }
-                starts.iter().for_each(|&start| self.headers.update(&bytes[start..start + HEADER_LEN]));
+                for (n, &start) in starts.iter().enumerate() {
+                    update_seams(&mut self.seams, &bytes[start..starts.get(n + 1).copied().unwrap_or(bytes.len())]);
+                }
                 self.write(bytes).await
             }
             Some(Flight::Sealing(call, entries)) => {
@@ -298,7 +301,7 @@ impl Packer {
                     self.locations[token as usize] = Location { member: self.at, inside };
                 }
                 self.keep(raw);
-                self.headers.update(member.get(..HEADER_LEN).unwrap_or(&member));
+                update_seams(&mut self.seams, &member);
                 self.write(member).await
             }
         }
@@ -350,4 +353,10 @@ impl Packer {
         self.keep(raw);
         Ok(Part { offset, len: self.at - offset, sha1 })
     }
+}
+
+/// Hashes header and trailer of a whole member.
+pub(crate) fn update_seams(hash: &mut Sha1, member: &[u8]) {
+    hash.update(&member[..member.len().min(HEADER_LEN)]);
+    hash.update(&member[member.len().saturating_sub(TRAILER_LEN)..]);
 }

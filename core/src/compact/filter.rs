@@ -40,8 +40,8 @@ pub struct Filtered {
     pub members_dropped: u64,
     /// Bytes of the new file.
     pub bytes: u64,
-    /// SHA-1 of the headers of its members, one behind the other, without its footer.
-    pub headers: Guid,
+    /// SHA-1 of the headers and trailers of its members, one behind the other, without its footer.
+    pub seams: Guid,
     /// The SHA-1 of its newest record.
     pub head: Guid,
 }
@@ -229,7 +229,7 @@ impl Filter<'_> {
             self.land().await?;
         }
         let head = self.last.take().ok_or_else(|| Damage::new("archive", 0, "commits", "none that stays", "at least one"))?;
-        self.filtered.headers = self.out.headers();
+        self.filtered.seams = self.out.seams();
         self.filtered.head = head.part.sha1;
         let (file, at, footer) = (self.out.file, self.out.at, footer_of(&head).emit());
         self.filtered.bytes = at + footer.len() as u64;

@@ -18,6 +18,7 @@ pub mod survey;
 
 use crate::archive::append::{self, NEW, Writer};
 use crate::archive::member::{Kind, is_whole};
+use crate::archive::pack::update_seams;
 use crate::archive::read::{ARCHIVE, CommitAt, End, Reader};
 use crate::archive::record::{Alarm, CommitKind};
 use crate::archive::stream::Window;
@@ -27,15 +28,18 @@ use crate::guid::Sha1;
 use crate::io::{How, Io, Place};
 use crate::time::{Span, Time};
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use decide::{Candidate, Decider, Decision};
 use filter::{Fate, Filtered, Job, filter};
-use policy::Policy;
+use policy::{Policy, Retention};
 use survey::Survey;
 
 /// The file whose mtime tells when somebody last looked whether compaction is due.
 const CHECKED: &[u8] = b"checked";
+/// The file in the store that says what is retained, and the most bytes that it may have.
+const RETENTION: &[u8] = b"retention";
+const RETENTION_MAX: u64 = 16 << 20;
 const WEEK: Span = Span::from_secs(7 * 86_400);
 
 /// What a compaction is told.
@@ -53,8 +57,9 @@ pub struct Settings {
     pub rise: u8,
     /// Say what would be done, and write nothing.
     pub dry_run: bool,
-    /// Inflate and hash the whole new archive before it takes the old one's place.
-    pub read_all: bool,
+    /// Inflate and hash the whole new archive before it takes the old one's place. Without it members that were copied are
+    /// trusted by the CRC of their compressed bytes.
+    pub check: bool,
 }
 
 impl Settings {
@@ -62,6 +67,16 @@ impl Settings {
     pub const FLOOR: u8 = 80;
     /// Points by which that rises in a week: after 20 weeks all must be alive.
     pub const RISE: u8 = 1;
+}
+
+/// The policies of the store: those of its file `retention`, or the default for everybody.
+pub async fn retention(io: &Io) -> Result<Retention, Error> {
+    let place = Place::store(RETENTION);
+    match io.read_whole(&place, RETENTION_MAX, Vec::new()).await {
+        Ok((bytes, _)) => Retention::parse(&bytes).map_err(Error::Refused),
+        Err(Fault::NotFound) => Ok(Retention::default()),
+        Err(fault) => Err(Error::world("read", place.shown(), fault)),
+    }
 }
 
 /// What there is, and what of it would go.
@@ -258,29 +273,31 @@ impl Plan {
 
 /// The same under the writers' lock.
 async fn compact(io: &Io, dir: &Place, writer: &Writer, settings: &Settings) -> Result<Outcome, Error> {
-    let looked = look(io, writer, settings).await;
     if settings.if_needed {
         check_off(io, dir).await?;
+        if is_first(writer).await? {
+            return Ok(Outcome::LookedAt);
+        }
     }
-    let found = match looked? {
+    let found = match look(io, writer, settings).await? {
         Looked::Ends(outcome) => return Ok(outcome),
         Looked::Goes(found) => found,
     };
     let Found { plan, survey, alive } = *found;
     let job = Job { io, reader: writer, survey: &survey, decider: &alive, settings: &settings.archive, time: io.now() };
-    let filtered = replace(job, dir, settings.read_all).await?;
+    let filtered = replace(job, dir, settings.check).await?;
     Ok(Outcome::Done(plan, filtered))
 }
 
 /// Writes what the decider keeps beside the archive, reads it back, and puts it in the archive's place. The caller holds the
 /// lock.
-pub(crate) async fn replace(job: Job<'_>, dir: &Place, read_all: bool) -> Result<Filtered, Error> {
+pub(crate) async fn replace(job: Job<'_>, dir: &Place, check: bool) -> Result<Filtered, Error> {
     let (io, new) = (job.io, dir.join(NEW));
     append::remove(io, &new).await?;
     let file = io.open(&new, How::Create).await.map_err(|fault| Error::world("create", new.shown(), fault))?;
     let written = async {
         let filtered = filter(job, file, new.shown()).await?;
-        read_back(io, dir, &filtered, read_all, job.settings.ahead).await?;
+        read_back(io, dir, &filtered, check, job.settings.ahead).await?;
         Ok::<_, Error>(filtered)
     };
     let filtered = match written.await {
@@ -297,13 +314,17 @@ pub(crate) async fn replace(job: Job<'_>, dir: &Place, read_all: bool) -> Result
 }
 
 /// Reads the new archive from its file and compares it with what was written.
-async fn read_back(io: &Io, dir: &Place, filtered: &Filtered, read_all: bool, ahead: usize) -> Result<(), Error> {
+async fn read_back(io: &Io, dir: &Place, filtered: &Filtered, check: bool, ahead: usize) -> Result<(), Error> {
     let reader = Reader::open_as(io, dir, NEW).await?;
     let result = async {
         let mut window = Window::new(io, &reader, reader.content_end());
-        let mut headers = Sha1::new();
+        let mut seams = Sha1::new();
+        // Bytes that come back otherwise than they were written are no damage of the archive, which stands as it did.
         let bad = |at: u64, what: &str| {
-            Error::from(Damage::new(reader.place().shown(), at, "member read back", what, "what was written"))
+            Error::Refused(format!(
+                "{}: {what} at offset {at}, which is not what was written; it was removed",
+                reader.place().shown()
+            ))
         };
         while window.at < window.end {
             let at = window.at;
@@ -312,30 +333,44 @@ async fn read_back(io: &Io, dir: &Place, filtered: &Filtered, read_all: bool, ah
             if !is_whole(bytes) {
                 return Err(bad(at, "damaged bytes"));
             }
-            headers.update(&bytes[..crate::archive::member::HEADER_LEN]);
+            update_seams(&mut seams, bytes);
         }
-        let same = headers.finish() == filtered.headers
+        let same = seams.finish() == filtered.seams
             && reader.head().part.sha1 == filtered.head
             && reader.len() == filtered.bytes
             && reader.end() == End::Footer;
         if !same {
             return Err(bad(reader.len(), "other members"));
         }
-        if read_all {
-            let verdict = verify(io, &reader, ahead).await?;
-            if let Some(finding) = verdict.findings.first() {
-                return Err(bad(finding.bytes.0, &finding.to_string()));
-            }
+        if !check {
+            return Ok(());
         }
-        Ok(())
+        // What is wrong now was wrong in the old archive, where no CRC of compressed bytes shows it.
+        let verdict = verify(io, &reader, ahead).await?;
+        match verdict.findings.first() {
+            Some(f) => {
+                Err(Damage::new("archive: copied", f.bytes.0, "member", format!("{}: {}", f.object, f.what), "a good one")
+                    .into())
+            }
+            None => Ok(()),
+        }
     };
     let result = result.await;
     reader.close().await;
-    // Bytes that come back otherwise than they were written are no damage of the archive, which stands as it did.
-    result.map_err(|error| match error {
-        Error::Damage(damage) => Error::Refused(format!("the new archive is not what was written, and was removed: {damage}")),
-        other => other,
-    })
+    result
+}
+
+/// True if there is no snapshot but the newest: nothing can have died yet, and looking would cost as much as the first run.
+async fn is_first(reader: &Reader) -> Result<bool, Error> {
+    let (mut snapshots, mut at) = (0, Some(reader.head().clone()));
+    while let Some(commit) = at {
+        snapshots += u64::from(commit.commit.kind == CommitKind::Snapshot);
+        if snapshots > 1 {
+            return Ok(false);
+        }
+        at = reader.previous(&commit).await?;
+    }
+    Ok(true)
 }
 
 /// True if somebody has looked within the last week.
