@@ -1,9 +1,10 @@
 //! One user's life on a simulated host, and what an archive says of it: everything that each snapshot has, read back through
 //! the archive and nothing else.
 
+use crate::choose::{Choose, Sampler};
 use crate::disk::SimDisk;
 use crate::drive::drive;
-use crate::host::Host;
+use crate::host::{Folder, Host, Mail};
 use crate::story;
 use cylinder_core::archive::append::{Mark, Writer};
 use cylinder_core::archive::read::{CommitAt, Reader};
@@ -14,6 +15,7 @@ use cylinder_core::backup::{self, Settings};
 use cylinder_core::compact::policy::Policy;
 use cylinder_core::compact::{self, Outcome};
 use cylinder_core::cyrus::conf::VersionLine;
+use cylinder_core::cyrus::index;
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
 use cylinder_core::guid::Guid;
@@ -153,6 +155,113 @@ impl Life {
     #[track_caller]
     pub fn snapshots(&mut self) -> BTreeMap<u64, State> {
         drive(&mut self.disk, snapshots).finished().unwrap_or_else(|e| panic!("reading back: {e}"))
+    }
+
+    /// The numbers of all snapshots.
+    #[track_caller]
+    pub fn numbers(&mut self) -> BTreeSet<u64> {
+        let procedure = async |io: Io| {
+            let reader = Reader::open(&io, &dir()).await?;
+            let all = view::snapshots(&reader).await;
+            reader.close().await;
+            Ok::<_, Error>(all?.iter().map(|at| at.commit.number).collect())
+        };
+        drive(&mut self.disk, procedure).finished().expect("an archive")
+    }
+
+    /// What a snapshot of the host as it is would have.
+    pub fn folders(&self) -> BTreeMap<String, BTreeMap<u32, Held>> {
+        let of = |m: &Mail| {
+            let flags = index::flag::NAMES.iter().filter(|(bit, _)| m.flags & bit != 0).map(|(_, name)| String::from(*name));
+            (m.uid, (Guid::of(&m.content), flags.collect(), m.expunged))
+        };
+        let name = |full: &str| format!("INBOX{}", &full["user.anna".len()..]);
+        let folders = self.host.folders.iter().filter(|(name, _)| name.starts_with("user.anna"));
+        folders.map(|(full, folder)| (name(full), folder.messages.iter().map(of).collect())).collect()
+    }
+
+    /// One day of somebody: mail comes, is read, moved and deleted, folders come, are renamed and go.
+    pub fn day(&mut self, chance: &mut Sampler) {
+        for _ in 0..chance.upto(2) {
+            let size = if chance.upto(19) == 0 { 70_000 } else { 200 + chance.upto(2000) as usize };
+            self.deliver(chance, size);
+        }
+        match chance.upto(9) {
+            0 => {
+                // Never an id that is there already, under another name.
+                let (name, id) = (format!("user.anna.F{}", chance.upto(30)), format!("{:016x}", chance.bits()));
+                self.host.folders.entry(name).or_insert_with(|| Folder::new(&id));
+            }
+            1 => self.rename(chance),
+            2 | 3 => self.expunge(chance),
+            4 => self.copy(chance),
+            5 | 6 => {
+                let flags = 1 << chance.upto(4);
+                if let Some(folder) = self.some_folder(chance) {
+                    let uid = folder.messages.first().map_or(0, |m| m.uid);
+                    folder.flag(uid, flags);
+                }
+            }
+            7 if chance.upto(3) == 0 => self.remove(chance),
+            _ => {}
+        }
+    }
+
+    fn deliver(&mut self, chance: &mut Sampler, size: usize) {
+        let n = chance.bits();
+        self.host.folder("user.anna").deliver(&story::mail(n, size));
+    }
+
+    fn some_folder(&mut self, chance: &mut Sampler) -> Option<&mut Folder> {
+        let count = self.host.folders.len();
+        let at = chance.upto(count.saturating_sub(1) as u32) as usize;
+        self.host.folders.values_mut().nth(at)
+    }
+
+    fn some_name(&self, chance: &mut Sampler) -> Option<String> {
+        let below: Vec<&String> = self.host.folders.keys().filter(|name| name.starts_with("user.anna.")).collect();
+        let at = chance.upto(below.len().saturating_sub(1) as u32) as usize;
+        below.get(at).map(|name| (*name).clone())
+    }
+
+    fn rename(&mut self, chance: &mut Sampler) {
+        let (Some(from), n) = (self.some_name(chance), chance.upto(30)) else { return };
+        let to = format!("user.anna.F{n}");
+        if !self.host.folders.contains_key(&to)
+            && let Some(folder) = self.host.folders.remove(&from)
+        {
+            self.host.folders.insert(to, folder);
+        }
+    }
+
+    fn remove(&mut self, chance: &mut Sampler) {
+        if let Some(name) = self.some_name(chance) {
+            self.host.folders.remove(&name);
+        }
+    }
+
+    /// Expunges some messages of a folder: now, and files and records of those that were expunged before go.
+    fn expunge(&mut self, chance: &mut Sampler) {
+        let (unlink, every) = (chance.flip(), 1 + chance.upto(3));
+        let Some(folder) = self.some_folder(chance) else { return };
+        folder.modseq += 1;
+        if unlink {
+            folder.messages.retain(|m| !m.unlinked);
+            folder.messages.iter_mut().filter(|m| m.expunged).for_each(|m| m.unlinked = true);
+        }
+        // The last stays, for the next UID follows from it.
+        let count = folder.messages.len();
+        let some = folder.messages.iter_mut().take(count.saturating_sub(1)).filter(|m| m.uid % every == 0);
+        some.for_each(|m| m.expunged = true);
+    }
+
+    fn copy(&mut self, chance: &mut Sampler) {
+        let inbox = &self.host.folder("user.anna").messages;
+        let at = chance.upto(inbox.len().saturating_sub(1) as u32) as usize;
+        let Some(content) = inbox.get(at).filter(|m| !m.unlinked).map(|m| m.content.clone()) else { return };
+        if let Some(folder) = self.some_folder(chance) {
+            folder.deliver(&content);
+        }
     }
 
     /// The length of the archive.
