@@ -1,18 +1,30 @@
 //! Compaction: what it drops and what it keeps, when it is due, when it waits, and what goes on beside it.
 
 use cylinder_core::archive::append::Mark;
-use cylinder_core::archive::member::{self, FOOTER_LEN};
+use cylinder_core::archive::entries::{Finding, Sink, read_all};
+use cylinder_core::archive::entry::Entry;
+use cylinder_core::archive::member::{self, FOOTER_LEN, Kind};
+use cylinder_core::archive::read::Reader;
+use cylinder_core::archive::record::Location;
+use cylinder_core::compact::alive::{self, Alive};
+use cylinder_core::compact::decide::{Candidate, Decider, Decision};
+use cylinder_core::compact::filter::{Job, filter};
 use cylinder_core::compact::policy::Policy;
 use cylinder_core::compact::{Outcome, Plan, Wait};
 use cylinder_core::error::{Error, Fault};
 use cylinder_core::guid::Guid;
+use cylinder_core::io::{How, Io};
+use cylinder_core::time::Time;
+use cylinder_tests::choose::{Choose, Sampler};
 use cylinder_tests::crashes::{Effort, crashes, first_of_all, torn};
 use cylinder_tests::disk::{Lie, SimDisk, Trouble};
 use cylinder_tests::drive::{Running, Step, drive, drive_watched};
 use cylinder_tests::host::Host;
 use cylinder_tests::life::{self, Life, State, archive, settings};
+use cylinder_tests::proof::{out, tool};
 use cylinder_tests::story;
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Stdio;
 
 const INBOX: &str = "user.anna";
 
@@ -449,4 +461,115 @@ fn a_backup_that_a_compaction_overtakes_begins_anew() {
         assert_eq!(snapshots[&7].folders["INBOX"].len(), 10, "after {ops} operations");
     }
     assert!(overtaken > 5, "{overtaken}");
+}
+
+/// What Python's tarfile sees of each entry, in order.
+const PYTHON: &str = "
+import gzip, hashlib, io, sys, tarfile
+with tarfile.open(fileobj=io.BytesIO(gzip.decompress(sys.stdin.buffer.read()))) as tar:
+    for e in tar:
+        content = tar.extractfile(e).read() if e.isreg() else b''
+        print(e.name, e.type, e.linkname, e.size, e.mtime, oct(e.mode), hashlib.sha1(content).hexdigest(), sep='|')
+";
+
+fn by_python(archive: &[u8]) -> Vec<String> {
+    use std::io::Write;
+    let mut python = tool("python3", "python3");
+    python.args(["-I", "-c", PYTHON]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = python.spawn().expect("python3");
+    let (mut stdin, archive) = (child.stdin.take().expect("a pipe"), archive.to_vec());
+    let writer = std::thread::spawn(move || stdin.write_all(&archive));
+    let output = child.wait_with_output().expect("python3");
+    writer.join().expect("a thread").expect("python3 reads to the end");
+    assert!(output.status.success());
+    out(&output).lines().map(String::from).collect()
+}
+
+/// Drops what nobody needs, and some of what somebody does: the filter must not think for itself.
+struct Whim {
+    alive: Alive,
+    seed: u64,
+}
+
+impl Decider for Whim {
+    fn decide(&self, entry: &Candidate<'_>) -> Decision {
+        let chance = Sampler::new(self.seed ^ entry.at.member ^ (u64::from(entry.at.inside) << 20)).upto(5);
+        match entry.message() {
+            Some(_) if self.seed > 0 && chance == 0 => Decision::Drop,
+            _ => self.alive.decide(entry),
+        }
+    }
+}
+
+/// Location and kind of every entry in the order of the file.
+#[derive(Default)]
+struct Order(Vec<(Kind, Vec<u8>, Location)>);
+
+impl Sink for Order {
+    fn begin(&mut self, entry: Entry, kind: Kind, at: Location) {
+        self.0.push((kind, entry.name, at));
+    }
+
+    fn content(&mut self, _: &[u8]) {}
+
+    fn end(&mut self, _: u64) {}
+
+    fn damage(&mut self, finding: Finding) {
+        panic!("{finding}");
+    }
+}
+
+/// Filters by whim into the file for a new archive; what should be in it, as numbers of entries of the old one.
+async fn by_whim(io: Io, seed: u64, policy: Policy) -> Result<Vec<usize>, Error> {
+    let reader = Reader::open(&io, &life::dir()).await?;
+    let now = io.now();
+    let (survey, alive) = alive::find(&io, &reader, |commits| {
+        let times: Vec<Time> = commits.iter().map(|commit| commit.commit.time).collect();
+        policy.retained(now, &times)
+    })
+    .await?;
+    let whim = Whim { alive, seed };
+    let mut order = Order::default();
+    read_all(&io, &reader, reader.len() - FOOTER_LEN as u64, 2, &mut order).await?;
+    let is_part = |kind: Kind| matches!(kind, Kind::List | Kind::Table | Kind::Commit);
+    let keeps = |(kind, name, at): &(Kind, Vec<u8>, Location)| {
+        !is_part(*kind) && whim.decide(&Candidate { kind: *kind, name, at: *at }) != Decision::Drop
+    };
+    let kept = (0..order.0.len()).filter(|&n| keeps(&order.0[n])).collect();
+    let settings = story::settings();
+    let job = Job { io: &io, reader: &reader, survey: &survey, decider: &whim, settings: &settings, time: now };
+    let file = io.open(&life::dir().join(b"filtered"), How::Create).await.expect("a new file");
+    filter(job, file, String::from("filtered")).await?;
+    reader.close().await;
+    Ok(kept)
+}
+
+#[test]
+fn exactly_what_the_decider_keeps_is_there_for_python_too() {
+    let is_part = |line: &String| {
+        line.starts_with("meta/messages|") || line.starts_with("meta/folders|") || line.starts_with("meta/commit|")
+    };
+    let mut dropped = 0;
+    for seed in 0..12 {
+        let (mut chance, mut life) = (Sampler::new(seed), past());
+        for _ in 0..25 {
+            life.hours(24);
+            life.day(&mut chance);
+            life.backup();
+        }
+        let old = by_python(life.disk.content(&archive()).expect("an archive"));
+        let policy =
+            Policy::parse(["keep-within 4d", "keep-within 0h keep-daily 9", "off"][seed as usize % 3]).expect("a policy");
+        let kept = drive(&mut life.disk, |io| by_whim(io, seed, policy)).finished().expect("a filter");
+        dropped += old.len() - kept.len();
+        let new = by_python(life.disk.content(&life::dir().join(b"filtered")).expect("a new archive"));
+        // Order is that of each kind of member: messages, and the rest.
+        for messages in [true, false] {
+            let of_kind = |line: &&String| line.starts_with("files/") == messages;
+            let expected: Vec<&String> = kept.iter().map(|&n| &old[n]).filter(of_kind).collect();
+            let found: Vec<&String> = new.iter().filter(|line| !is_part(line)).filter(of_kind).collect();
+            assert_eq!(found, expected, "seed {seed}");
+        }
+    }
+    assert!(dropped > 300, "{dropped}");
 }
