@@ -16,6 +16,8 @@ pub enum Command {
     Backup(Backup),
     Acknowledge(Acknowledge),
     Compact(Compact),
+    Diff(Diff),
+    Erase(Erase),
     Hold(Hold),
     Users(Users),
     Log(Log),
@@ -253,7 +255,69 @@ pub struct Log {
     #[argh(option, arg_name = "dir")]
     pub store: Option<String>,
 
+    /// only the head of the hash chain, to be kept elsewhere: user, snapshot or checkpoint, time, SHA-1
+    #[argh(switch)]
+    pub anchor: bool,
+
+    /// say whether the chain contains or continues this head, which was kept elsewhere
+    #[argh(option, arg_name = "sha1")]
+    pub check: Option<String>,
+
     /// one JSON object for each snapshot
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Erase a user from the store, or messages of a user from all snapshots. A line in the store's file `erased` says what went.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "erase")]
+pub struct Erase {
+    /// userid; %shared for the mailboxes that belong to no user
+    #[argh(positional)]
+    pub user: String,
+
+    /// the archive and everything beside it
+    #[argh(switch)]
+    pub everything: bool,
+
+    /// a message, by the SHA-1 of its content; may be given several times
+    #[argh(option, arg_name = "sha1")]
+    pub guid: Vec<String>,
+
+    /// do it (default: only tell)
+    #[argh(switch)]
+    pub yes: bool,
+
+    /// directory of the archives (default: $CYLINDER_STORE)
+    #[argh(option, arg_name = "dir")]
+    pub store: Option<String>,
+
+    /// one JSON object
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Tell what changed between two snapshots: folders and messages that came, went, moved, or have other flags.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "diff")]
+pub struct Diff {
+    /// userid; %shared for the mailboxes that belong to no user
+    #[argh(positional)]
+    pub user: String,
+
+    /// snapshot number, or time such as "2026-11-17 09:00"
+    #[argh(positional)]
+    pub old: String,
+
+    /// the same (default: the newest)
+    #[argh(positional)]
+    pub new: Option<String>,
+
+    /// directory of the archives (default: $CYLINDER_STORE)
+    #[argh(option, arg_name = "dir")]
+    pub store: Option<String>,
+
+    /// one JSON object for each change
     #[argh(switch)]
     pub json: bool,
 }
@@ -352,6 +416,10 @@ pub struct Verify {
     /// directory of the archives (default: $CYLINDER_STORE)
     #[argh(option, arg_name = "dir")]
     pub store: Option<String>,
+
+    /// inflate nothing: only headers, CRCs of compressed bytes, and the chain of commits
+    #[argh(switch)]
+    pub quick: bool,
 
     /// threads that inflate (default: one for each processor, 8 at most)
     #[argh(option, arg_name = "n")]

@@ -51,6 +51,8 @@ fn run(command: Command) -> Outcome {
         Command::Acknowledge(args) => cmd::mark::acknowledge(&args),
         Command::Backup(args) => cmd::backup::run(&args),
         Command::Compact(args) => cmd::compact::run(&args),
+        Command::Diff(args) => cmd::diff::run(&args),
+        Command::Erase(args) => cmd::erase::run(&args),
         Command::Extract(args) => cmd::extract::run(&args),
         Command::Hold(args) => cmd::mark::hold(&args),
         Command::Inspect(args) => cmd::inspect::run(&args),

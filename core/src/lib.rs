@@ -21,6 +21,7 @@ pub mod codec;
 pub mod compact;
 pub mod crc32;
 pub mod cyrus;
+pub mod diff;
 pub mod error;
 pub mod escape;
 pub mod guid;

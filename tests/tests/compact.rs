@@ -6,6 +6,7 @@ use cylinder_core::archive::entry::Entry;
 use cylinder_core::archive::member::{self, FOOTER_LEN, Kind};
 use cylinder_core::archive::read::Reader;
 use cylinder_core::archive::record::Location;
+use cylinder_core::archive::verify::quick;
 use cylinder_core::compact::alive::{self, Alive};
 use cylinder_core::compact::decide::{Candidate, Decider, Decision};
 use cylinder_core::compact::filter::{Job, filter};
@@ -13,7 +14,7 @@ use cylinder_core::compact::policy::Policy;
 use cylinder_core::compact::{Outcome, Plan, Wait};
 use cylinder_core::error::{Error, Fault};
 use cylinder_core::guid::Guid;
-use cylinder_core::io::{How, Io};
+use cylinder_core::io::{How, Io, Op};
 use cylinder_core::time::Time;
 use cylinder_tests::choose::{Choose, Sampler};
 use cylinder_tests::crashes::{Effort, crashes, first_of_all, torn};
@@ -572,4 +573,38 @@ fn exactly_what_the_decider_keeps_is_there_for_python_too() {
         }
     }
     assert!(dropped > 300, "{dropped}");
+}
+
+/// The quick look sees every flipped byte but those of the four that say what the content's CRC is, and it inflates no mail.
+#[test]
+fn a_quick_look_finds_what_it_can_find_without_inflating() {
+    let mut life = past();
+    let bytes = life.disk.content(&archive()).expect("an archive").to_vec();
+    let look = |life: &mut Life| {
+        let mut inflated = 0;
+        let procedure = async |io: Io| {
+            let reader = Reader::open(&io, &life::dir()).await?;
+            let verdict = quick(&io, &reader).await;
+            reader.close().await;
+            verdict
+        };
+        let watch = &mut |_: &SimDisk, op: &Op| inflated += u64::from(matches!(op, Op::Unseal { .. }));
+        let verdict = drive_watched(&mut life.disk, procedure, watch).finished().expect("a verdict");
+        (verdict, inflated)
+    };
+    let (good, inflated) = look(&mut life);
+    assert!(good.is_good() && (good.snapshots, good.messages) == (6, 12), "{good:?}");
+    assert_eq!(inflated, good.commits, "only the records of the commits");
+    let (mut found, mut unseen) = (0, 0);
+    for at in (0..bytes.len() - FOOTER_LEN).step_by(101) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 4;
+        life.disk.put_file(&archive(), damaged);
+        let (verdict, _) = look(&mut life);
+        found += u64::from(!verdict.is_good());
+        unseen += u64::from(verdict.is_good());
+        let covers = |f: &Finding| f.bytes.0 <= at as u64 && (at as u64) < f.bytes.1;
+        assert!(verdict.is_good() || verdict.findings.iter().any(covers), "byte {at}: {:?}", verdict.findings);
+    }
+    assert!(found > 1000 && unseen < 10, "{found}, {unseen}");
 }

@@ -91,6 +91,10 @@ impl Exec {
                 let at = self.roots.in_store(&place)?;
                 done(unlinkat(at.dir, at.path, AtFlags::empty()))
             }
+            Op::RemoveDir(place) => {
+                let at = self.roots.in_store(&place)?;
+                done(unlinkat(at.dir, at.path, AtFlags::REMOVEDIR))
+            }
             Op::Close(file) => self.files.close(file).map(|()| Reply::Unit),
             Op::Lock { file, mode } => locks::lock(self.files.get(file)?.fd.as_fd(), mode).map(|()| Reply::Unit),
             Op::Unlock(file) => locks::unlock(self.files.get(file)?.fd.as_fd()).map(|()| Reply::Unit),

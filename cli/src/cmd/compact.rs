@@ -35,7 +35,7 @@ pub fn run(args: &Compact) -> host::Outcome {
         let result = one(&mut driver, &owner, &settings, &mut progress);
         progress.clear();
         codes.push(code(&result));
-        tell(&owner_shown(&owner), &result, Verbosity::of(args.json, args.quiet, args.if_needed))?;
+        tell(&owner_shown(&owner), &result, Verbosity::of(args.json, args.quiet, false))?;
     }
     Ok(Exit::of_all(codes))
 }
@@ -55,13 +55,7 @@ pub fn retention(driver: &mut Local) -> Result<Retention, Trouble> {
 }
 
 fn settings(args: &Compact, threads: usize, policy: Policy) -> Result<Settings, Trouble> {
-    let archive = append::Settings {
-        level: args.level.unwrap_or(LEVEL).min(12),
-        check: true,
-        ahead: 2 * threads + 1,
-        checkpoint_bytes: append::Settings::CHECKPOINT_BYTES,
-        software: String::from(super::version::SOFTWARE),
-    };
+    let archive = archive_settings(args.level, threads);
     Ok(Settings {
         if_needed: args.if_needed,
         floor: args.floor.unwrap_or(Settings::FLOOR).min(100),
@@ -70,6 +64,17 @@ fn settings(args: &Compact, threads: usize, policy: Policy) -> Result<Settings, 
         check: !args.no_check,
         ..when_needed(archive, self::policy(args)?.unwrap_or(policy))
     })
+}
+
+/// How archives are written anew.
+pub fn archive_settings(level: Option<u8>, threads: usize) -> append::Settings {
+    append::Settings {
+        level: level.unwrap_or(LEVEL).min(12),
+        check: true,
+        ahead: 2 * threads + 1,
+        checkpoint_bytes: append::Settings::CHECKPOINT_BYTES,
+        software: String::from(super::version::SOFTWARE),
+    }
 }
 
 /// The policy that the options give; the store's without any.
@@ -94,7 +99,7 @@ fn policy(args: &Compact) -> Result<Option<Policy>, Trouble> {
 
 /// What a run of `backup` does.
 pub fn when_needed(archive: append::Settings, policy: Policy) -> Settings {
-    Settings { archive, policy, if_needed: true, floor: Settings::FLOOR, rise: Settings::RISE, dry_run: false, read_all: false }
+    Settings { archive, policy, if_needed: true, floor: Settings::FLOOR, rise: Settings::RISE, dry_run: false, check: true }
 }
 
 /// Compacts one archive.

@@ -3,6 +3,8 @@
 pub mod archive;
 pub mod backup;
 pub mod compact;
+pub mod diff;
+pub mod erase;
 pub mod extract;
 pub mod inspect;
 pub mod list;

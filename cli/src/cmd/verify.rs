@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::host::{self, Outcome, Trouble, owner_shown};
 use crate::output::{self, Progress, count, size};
 use cylinder_core::archive::read::Reader;
-use cylinder_core::archive::verify::{Verdict, verify};
+use cylinder_core::archive::verify::{Verdict, quick, verify};
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
 use cylinder_core::guid::Guid;
@@ -43,7 +43,7 @@ fn one(args: &Verify, driver: &mut Local, owner: &Owner, threads: usize) -> Outc
     let dir = archive_dir(owner)?;
     let procedure = |io: Io| async move {
         let reader = Reader::open(&io, &dir).await?;
-        let verdict = verify(&io, &reader, 2 * threads + 2).await;
+        let verdict = if args.quick { quick(&io, &reader).await } else { verify(&io, &reader, 2 * threads + 2).await };
         reader.close().await;
         verdict
     };

@@ -20,12 +20,12 @@ use alloc::vec::Vec;
 /// Bytes copied at once when the end of an archive is set aside.
 const COPY: usize = 1 << 20;
 /// Names in an archive's directory: more than this is somebody else's directory.
-const DIR_NAMES_MAX: usize = 10_000;
+pub(crate) const DIR_NAMES_MAX: usize = 10_000;
 
-const LOCK: &[u8] = b"lock";
+pub(crate) const LOCK: &[u8] = b"lock";
 /// The name of an archive that is being made.
 pub(crate) const NEW: &[u8] = b"archive.tar.gz.new";
-const ASIDE: &[u8] = b"archive.tar.gz.aside-";
+pub(crate) const ASIDE: &[u8] = b"archive.tar.gz.aside-";
 
 const ABOUT: &str = "This is a backup of one user's mail from a Cyrus IMAP server, made by Cylinder.
 
@@ -501,7 +501,7 @@ pub(crate) fn footer_of(head: &CommitAt) -> Footer {
 }
 
 /// Takes the writers' lock.
-async fn lock(io: &Io, dir: &Place) -> Result<FileId, Error> {
+pub(crate) async fn lock(io: &Io, dir: &Place) -> Result<FileId, Error> {
     let place = dir.join(LOCK);
     let file = io.open(&place, How::Lock).await.map_err(|fault| Error::world("open lock file", place.shown(), fault))?;
     match io.lock(file, LockMode::Exclusive).await {

@@ -7,13 +7,14 @@
 
 use super::entries::{Finding, Sink, read_all};
 use super::entry::{Entry, EntryKind};
-use super::member::{Kind, RAW_MAX};
-use super::read::{End, Reader};
+use super::member::{Kind, RAW_MAX, is_whole};
+use super::read::{End, Reader, next_header};
 use super::record::{COMMIT_MAX, Commit, CommitKind, LIST_MAX, Location, MessageAt, MessageList, Part, Slot, TABLE_MAX, Table};
+use super::stream::Window;
 use crate::error::Error;
 use crate::escape::shown;
 use crate::guid::{Guid, Sha1};
-use crate::io::Io;
+use crate::io::{Event, Io};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -55,6 +56,19 @@ impl Verdict {
         self.findings_count == 0
     }
 
+    /// What is to be said of the end of the file.
+    fn end(&mut self, reader: &Reader) {
+        match reader.state {
+            End::Footer => {}
+            End::Interrupted => self.interrupted = true,
+            End::Damaged => {
+                let what =
+                    "damaged; the next backup keeps it in a file beside the archive and goes on from the last good commit";
+                self.find((reader.end, reader.len), "end of the archive", what);
+            }
+        }
+    }
+
     fn find(&mut self, bytes: (u64, u64), object: impl Into<String>, what: impl Into<String>) {
         self.findings_count += 1;
         if self.findings.len() < FINDINGS_MAX {
@@ -70,6 +84,51 @@ pub async fn verify(io: &Io, reader: &Reader, ahead: usize) -> Result<Verdict, E
     let mut walk = Walk::new(reader);
     read_all(io, reader, reader.end, ahead, &mut walk).await?;
     Ok(walk.finish(reader))
+}
+
+/// Looks at an archive without inflating it: every member's header and the CRC of its compressed bytes, and the chain of
+/// commits. Nothing of what a member's content says is looked at but the records of the commits.
+pub async fn quick(io: &Io, reader: &Reader) -> Result<Verdict, Error> {
+    let mut verdict = Verdict { file_bytes: reader.len, ..Verdict::default() };
+    let mut window = Window::new(io, reader, reader.end);
+    io.event(Event::Expect { messages: 0, bytes: reader.end });
+    while window.at < window.end {
+        let at = window.at;
+        match window.header().await? {
+            Some(info) => {
+                let end = at + u64::from(info.len);
+                verdict.members += 1;
+                verdict.raw_bytes += u64::from(info.raw_len);
+                if !is_whole(window.take(info.len as usize).await?) {
+                    let object = format!("member of kind {}", char::from(info.kind.letter()));
+                    verdict.find((at, end), object, "its compressed bytes do not have the CRC that its header gives");
+                }
+            }
+            None => {
+                window.at = next_header(io, reader.file, at + 1, window.end).await?.unwrap_or(window.end);
+                verdict.find((at, window.at), "archive", "no member begins here");
+            }
+        }
+        io.event(Event::Progress { messages: 0, bytes: window.at - at });
+    }
+    let mut next = Some(reader.head.clone());
+    while let Some(commit) = next {
+        verdict.commits += 1;
+        verdict.snapshots += u64::from(commit.commit.kind == CommitKind::Snapshot);
+        verdict.messages = verdict.messages.saturating_add(commit.commit.messages.map_or(0, |(_, count)| count));
+        next = match reader.previous(&commit).await {
+            Ok(previous) => previous,
+            Err(Error::Damage(damage)) => {
+                let part = commit.commit.previous.unwrap_or(commit.part);
+                let object = format!("commit before {}", commit.commit.number);
+                verdict.find((part.offset, part.offset.saturating_add(part.len)), object, damage.to_string());
+                None
+            }
+            Err(error) => return Err(error),
+        };
+    }
+    verdict.end(reader);
+    Ok(verdict)
 }
 
 /// An entry under way.
@@ -287,15 +346,7 @@ impl Walk {
         if self.previous.as_ref().map(|(part, _)| *part) != Some(reader.head.part) {
             self.verdict.find((reader.head.part.offset, reader.end), "archive", "its last commit is not at its end");
         }
-        match reader.state {
-            End::Footer => {}
-            End::Interrupted => self.verdict.interrupted = true,
-            End::Damaged => {
-                let what =
-                    "damaged; the next backup keeps it in a file beside the archive and goes on from the last good commit";
-                self.verdict.find((reader.end, reader.len), "end of the archive", what);
-            }
-        }
+        self.verdict.end(reader);
         self.verdict
     }
 }

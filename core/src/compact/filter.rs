@@ -9,7 +9,7 @@ use super::survey::{Member, Survey};
 use crate::archive::append::{Settings, footer_of};
 use crate::archive::entry::{self, EntryKind, Parsed};
 use crate::archive::member::{self, CONTINUES, Kind, TO_BE_CONTINUED};
-use crate::archive::pack::{ALONE, Packer};
+use crate::archive::pack::Packer;
 use crate::archive::read::{CommitAt, Reader};
 use crate::archive::record::{Commit, CommitKind, Compacted, Location, MessageAt, Part, Slot, emit_list};
 use crate::archive::stream::Window;
@@ -22,6 +22,9 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+
+/// A member with less content than this is joined with others, even if all of it stays.
+const JOINED: usize = 16 << 10;
 
 /// What became of an archive.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -81,7 +84,7 @@ pub fn fate(survey: &Survey, decider: &dyn Decider, member: &Member) -> Fate {
             (Some(metas.len()), kept, metas.iter().map(|meta| meta.at.inside).collect())
         }
     };
-    let is_small = !is_large && (member.info.raw_len as usize) < ALONE;
+    let is_small = !is_large && (member.info.raw_len as usize) < JOINED;
     match count {
         Some(_) if kept == 0 => Fate::Drop,
         Some(count) if count == kept && !is_small => Fate::Copy(places),
@@ -170,6 +173,8 @@ pub async fn filter(job: Job<'_>, file: FileId, object: String) -> Result<Filter
     let filter = Filter {
         window: Window::new(job.io, job.reader, job.reader.content_end()),
         items: VecDeque::new(),
+        spare: Vec::new(),
+        spare_raw: Vec::new(),
         out: Packer::new(job.io, file, 0, object, job.settings),
         metas: Vec::new(),
         messages: Vec::new(),
@@ -188,6 +193,9 @@ struct Filter<'a> {
     job: Job<'a>,
     window: Window<'a>,
     items: VecDeque<Item>,
+    /// Buffers for members and for their content, to be used again.
+    spare: Vec<Vec<u8>>,
+    spare_raw: Vec<Vec<u8>>,
     out: Packer,
     /// Old place and token of each metadata entry that stays.
     metas: Vec<(Location, u32)>,
@@ -249,39 +257,64 @@ impl Filter<'_> {
             let len = member.info.len;
             return Err(Damage::new("archive", member.offset, "member", "damaged bytes", format!("{len} good ones")).into());
         }
-        let fate = fate(self.job.survey, self.job.decider, member);
         let goes_on = member.info.flags & TO_BE_CONTINUED != 0;
-        let item = match fate {
+        let continues = core::mem::take(&mut self.continues);
+        let places = match fate(self.job.survey, self.job.decider, member) {
             Fate::Part => return Ok(()),
-            Fate::Commit => Item::Commit(*member),
-            Fate::Copy(places) => Item::Copy(*member, bytes.to_vec(), places),
-            Fate::Continue if self.continues => Item::Copy(*member, bytes.to_vec(), Vec::new()),
-            Fate::Drop | Fate::Continue => {
-                self.continues = false;
+            Fate::Commit => {
+                self.items.push_back(Item::Commit(*member));
+                return Ok(());
+            }
+            Fate::Drop => {
                 self.filtered.messages_dropped += self.job.survey.messages_in(member.offset).len() as u64;
                 self.filtered.members_dropped += 1;
                 return Ok(());
             }
             Fate::Filter if goes_on => return Err(unlisted(member)),
             Fate::Filter => {
-                let call = self.job.io.start(Op::Unseal { member: bytes.to_vec(), buffer: Vec::new() });
-                Item::Inflate(*member, call)
+                let mut copy = self.spare.pop().unwrap_or_default();
+                copy.extend_from_slice(bytes);
+                let op = Op::Unseal { member: copy, buffer: self.spare_raw.pop().unwrap_or_default() };
+                self.items.push_back(Item::Inflate(*member, self.job.io.start(op)));
+                return Ok(());
             }
+            Fate::Continue if continues => Vec::new(),
+            Fate::Continue => {
+                self.filtered.members_dropped += 1;
+                return Ok(());
+            }
+            Fate::Copy(places) => places,
         };
-        self.continues = goes_on && matches!(item, Item::Copy(..));
-        self.items.push_back(item);
+        self.continues = goes_on;
+        if self.items.is_empty() {
+            let first = self.out.copy(member.info.kind, bytes, &places).await?;
+            self.copied(member, &places, first);
+            return Ok(());
+        }
+        let mut copy = self.spare.pop().unwrap_or_default();
+        copy.extend_from_slice(bytes);
+        self.items.push_back(Item::Copy(*member, copy, places));
         Ok(())
     }
 
     async fn land(&mut self) -> Result<(), Error> {
         match self.items.pop_front() {
             None => Ok(()),
-            Some(Item::Copy(member, bytes, places)) => self.copy(&member, &bytes, &places).await,
+            Some(Item::Copy(member, mut bytes, places)) => {
+                let first = self.out.copy(member.info.kind, &bytes, &places).await?;
+                self.copied(&member, &places, first);
+                bytes.clear();
+                self.spare.push(bytes);
+                Ok(())
+            }
             Some(Item::Commit(member)) => self.commit(&member).await,
             Some(Item::Inflate(member, call)) => {
                 let place = self.job.reader.place().shown();
                 let raw = match call.await {
-                    Ok(Reply::Unsealed { raw, .. }) => raw,
+                    Ok(Reply::Unsealed { raw, member: spent, .. }) => {
+                        self.spare.push(spent);
+                        raw
+                    }
                     Ok(_) => return Err(Error::world("inflate", place, Fault::Driver)),
                     Err(Fault::Corrupt) => {
                         let found = "bytes that do not inflate";
@@ -289,13 +322,15 @@ impl Filter<'_> {
                     }
                     Err(fault) => return Err(Error::world("inflate", place, fault)),
                 };
-                self.members(&member, &raw).await
+                self.members(&member, &raw).await?;
+                self.spare_raw.push(raw);
+                Ok(())
             }
         }
     }
 
-    async fn copy(&mut self, member: &Member, bytes: &[u8], places: &[u32]) -> Result<(), Error> {
-        let first = self.out.copy(member.info.kind, bytes, places).await?;
+    /// Writes down what was copied with a member; `first` is the token of its first entry.
+    fn copied(&mut self, member: &Member, places: &[u32], first: u32) {
         self.filtered.members_copied += 1;
         if member.info.kind != Kind::Head {
             self.out.raw += u64::from(member.info.raw_len);
@@ -307,7 +342,6 @@ impl Filter<'_> {
             let tokens = places.iter().zip(first..);
             self.metas.extend(tokens.map(|(&inside, token)| (Location { member: member.offset, inside }, token)));
         }
-        Ok(())
     }
 
     /// Gathers what stays of the entries of a member.

@@ -76,6 +76,17 @@ pub trait Look {
     fn content(&mut self, at: Location, bytes: &[u8]);
 }
 
+/// Wants nothing.
+pub struct LookAway;
+
+impl Look for LookAway {
+    fn wants(&self, _: Location) -> bool {
+        false
+    }
+
+    fn content(&mut self, _: Location, _: &[u8]) {}
+}
+
 /// All commits, oldest first. Damage if the chain is broken.
 pub async fn commits(reader: &Reader) -> Result<Vec<CommitAt>, Error> {
     let mut all = Vec::new();
@@ -218,11 +229,9 @@ impl Metas<'_> {
                     self.open = Some(self.begin(survey, entry, at)?);
                 }
                 Step::Content(bytes) => {
-                    if let Some(open) = &mut self.open {
-                        open.hash.update(bytes);
-                        if let Some(content) = &mut open.content {
-                            content.extend_from_slice(bytes);
-                        }
+                    if let Some(Open { hash, content: Some(content), .. }) = &mut self.open {
+                        hash.update(bytes);
+                        content.extend_from_slice(bytes);
                     }
                 }
                 Step::EndOfEntry => self.end(survey)?,
@@ -247,7 +256,9 @@ impl Metas<'_> {
         let from = survey.names.len();
         survey.names.extend_from_slice(&entry.name);
         let name = (from, survey.names.len());
+        // What nobody wants need not be hashed: its member has a good CRC, and it is hashed when it is written anew.
         let content = (what == What::File && self.look.wants(at)).then(Vec::new);
+        let expected = expected.filter(|_| content.is_some());
         let len = entry::entry_len(&entry.name, entry.size);
         Ok(Open { meta: Meta { at, len, what, name }, hash: Sha1::new(), expected, content })
     }
