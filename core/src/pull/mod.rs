@@ -7,6 +7,7 @@
 //! What must not come in: archives, and deciding what is wanted.
 
 pub mod native;
+pub mod work;
 
 use crate::cyrus::names::Owner;
 use crate::error::{Error, Fault};
