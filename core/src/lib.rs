@@ -26,6 +26,7 @@ pub mod guid;
 pub mod inspect;
 pub mod io;
 pub mod source;
+pub mod stock;
 pub mod store;
 pub mod time;
 pub mod view;
