@@ -25,7 +25,7 @@ impl Exit {
         match error {
             Error::Damage(_) => Exit::Damage,
             Error::Busy { .. } => Exit::Busy,
-            Error::World { .. } | Error::Limit { .. } | Error::Refused(_) => Exit::Failed,
+            Error::World { .. } | Error::Limit { .. } | Error::Peer { .. } | Error::Refused(_) => Exit::Failed,
         }
     }
 

@@ -502,6 +502,7 @@ impl SimDisk {
             }
             Op::Holder { file, mode } => Ok(Reply::Holder(self.excluding(file, mode).map(|lock| lock.holder.clone()))),
             Op::Clock => Ok(Reply::Clock(self.now, TICK)),
+            Op::Connect(_) | Op::Send { .. } | Op::Receive { .. } | Op::Complaint(_) | Op::Shut(_) => Err(Fault::Gone),
             Op::Seal { kind, flags, mut raw, level, check, mut buffer } => {
                 member::seal(&mut Portable, kind, flags, &raw, level, check.then_some(&mut Vec::new()), &mut buffer)?;
                 raw.clear();
@@ -772,6 +773,11 @@ impl SimDisk {
             Op::Unlock(file) => format!("unlock {}", self.name_of(*file)),
             Op::Holder { file, .. } => format!("who holds {}", self.name_of(*file)),
             Op::Clock => String::from("clock"),
+            Op::Connect(peer) => format!("connect to {peer}"),
+            Op::Send { data, .. } => format!("send {} bytes", data.len()),
+            Op::Receive { max, .. } => format!("receive up to {max} bytes"),
+            Op::Complaint(_) => String::from("complaint"),
+            Op::Shut(_) => String::from("shut"),
             Op::Seal { kind, raw, .. } => format!("seal {} {} bytes", kind.letter() as char, raw.len()),
             Op::Unseal { member, .. } => format!("unseal {} bytes", member.len()),
         }

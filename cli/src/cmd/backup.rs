@@ -11,6 +11,7 @@ use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
 use cylinder_core::escape::{Shown, shown};
 use cylinder_core::io::{Event, Task};
+use cylinder_core::pull::Origin;
 use cylinder_core::source::site::Site;
 use cylinder_core::store::archive_dir;
 use cylinder_transport_local::Local;
@@ -163,7 +164,7 @@ impl Run<'_> {
         let who = owner_shown(owner);
         let result = archive_dir(owner).and_then(|dir| {
             let settings = self.settings()?;
-            let procedure = |io| async move { backup::run(io, site, owner, &dir, &settings).await };
+            let procedure = |io| async move { backup::run(&io, &mut Origin::Local(site), owner, &dir, &settings).await };
             driver.run(Task::new(Local::now(), procedure), &mut |event| match event {
                 Event::Expect { bytes, .. } => progress.expect(bytes),
                 Event::Progress { messages, bytes } => progress.add(&who, messages, bytes),

@@ -13,7 +13,7 @@
 use super::lock::{self, Patience};
 use super::pass;
 use super::site::{FolderLock, LockPlan, Site};
-use super::{Folder, MetaFile, Pass, State, StateKind, Tuple};
+use super::{Ask, Folder, MetaFile, Pass, State, StateKind, Tuple};
 use crate::cyrus::names::Owner;
 use crate::cyrus::{header, index};
 use crate::error::{Damage, Error, Fault};
@@ -86,6 +86,18 @@ pub struct Captured {
     files: Vec<(MetaFile, Blob)>,
 }
 
+impl Captured {
+    /// A folder without its files yet.
+    pub(crate) fn new(folder: Folder, id: Vec<u8>, quota_root: Option<Vec<u8>>, young: bool) -> Captured {
+        Captured { folder, id, quota_root, annotations: Vec::new(), young, files: Vec::new() }
+    }
+
+    /// The metadata files that were read.
+    pub(crate) fn files(&self) -> impl Iterator<Item = MetaFile> {
+        self.files.iter().map(|(file, _)| *file)
+    }
+}
+
 /// What a capture brought.
 #[derive(Default)]
 pub struct Capture {
@@ -134,6 +146,20 @@ impl Capture {
         }
     }
 
+    /// Takes a folder that was read elsewhere.
+    pub(crate) fn put(&mut self, captured: Captured) {
+        self.folders.insert(captured.folder.name.clone(), captured);
+    }
+
+    /// Takes a metadata file of a folder that was put.
+    pub(crate) async fn put_file(&mut self, io: &Io, folder: &[u8], file: MetaFile, bytes: Vec<u8>) -> Result<(), Error> {
+        let blob = self.keep(io, bytes).await?;
+        if let Some(captured) = self.folders.get_mut(folder) {
+            captured.files.push((file, blob));
+        }
+        Ok(())
+    }
+
     async fn keep(&mut self, io: &Io, bytes: Vec<u8>) -> Result<Blob, Error> {
         let len = bytes.len() as u64;
         if self.memory + len <= MEMORY_MAX {
@@ -169,9 +195,9 @@ pub async fn capture(
     owner: &Owner,
     first: &Pass,
     wanted: &Wanted,
-    quota_roots: &[Vec<u8>],
+    ask: &Ask,
 ) -> Result<Capture, Error> {
-    let mut work = Work { site, owner, first, wanted, quota_roots, out: Capture::default() };
+    let mut work = Work { site, owner, first, wanted, ask, out: Capture::default() };
     let deadline = io.now().plus(work.site.patience().wait);
     settle(io, newest(first, wanted), resolution(first)).await?;
     let mut fruitless = 0;
@@ -198,7 +224,7 @@ struct Work<'a> {
     owner: &'a Owner,
     first: &'a Pass,
     wanted: &'a Wanted,
-    quota_roots: &'a [Vec<u8>],
+    ask: &'a Ask,
     out: Capture,
 }
 
@@ -256,7 +282,7 @@ impl Work<'_> {
     }
 
     async fn look(&mut self, io: &Io, hold: &Hold) -> Result<bool, Error> {
-        let mut pass = pass::pass(self.site, io, self.owner, self.quota_roots).await?;
+        let mut pass = pass::pass(self.site, io, self.owner, self.ask).await?;
         let coarse = resolution(&pass);
         settle(io, newest(&pass, self.wanted), coarse).await?;
         let (clock, _) = clock(io).await?;
