@@ -72,6 +72,11 @@ impl Catalogue {
         self.0.binary_search(guid).is_ok()
     }
 
+    /// The SHA-1s, in order.
+    pub fn guids(&self) -> &[Guid] {
+        &self.0
+    }
+
     /// How many messages it has.
     pub fn len(&self) -> usize {
         self.0.len()
