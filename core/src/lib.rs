@@ -29,6 +29,7 @@ pub mod lines;
 pub mod pull;
 pub mod serve;
 pub mod source;
+pub mod stock;
 pub mod store;
 pub mod time;
 pub mod view;

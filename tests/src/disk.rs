@@ -262,6 +262,15 @@ impl SimDisk {
         }
     }
 
+    /// Gives a file the inode number and the time of last change that it had elsewhere. No other file may have that number.
+    pub fn stamp(&mut self, place: &Place, mtime: Time, ino: u64) {
+        let old = self.live[place];
+        let inode = Inode { mtime, ctime: mtime, ..self.inodes.remove(&old).expect("a file") };
+        assert!(self.inodes.insert(ino, inode).is_none(), "inode {ino} is taken");
+        let names = self.live.values_mut().chain(self.durable.values_mut());
+        names.filter(|named| **named == old).for_each(|named| *named = ino);
+    }
+
     /// Takes a name away, and everything below it.
     pub fn take_away(&mut self, place: &Place) {
         let below = place.join(b"");

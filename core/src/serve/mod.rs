@@ -11,6 +11,7 @@
 //! What must not come in: archives, sockets, and who may connect.
 
 mod native;
+mod stock;
 
 use crate::cyrus::names::Owner;
 use crate::error::Error;
@@ -124,7 +125,7 @@ impl Session<'_> {
             }
             b"CYLINDER" => self.greet().await?,
             b"OWNERS" | b"PASS" | b"CAPTURE" | b"RECORDS" | b"BODIES" => self.native(&verb, line).await?,
-            _ => self.no(&alloc::format!("unknown command {}", words::encode(&verb))).await?,
+            _ => self.stock(line).await?,
         }
         Ok(Next::Request)
     }

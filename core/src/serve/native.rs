@@ -280,7 +280,7 @@ impl Session<'_> {
     }
 
     /// A large file in pieces. One that ends early is filled up, for its size was said, and marked.
-    async fn large(&mut self, block: &Block, file: FileId) -> Result<(), Error> {
+    pub(super) async fn large(&mut self, block: &Block, file: FileId) -> Result<(), Error> {
         self.stream.begin_block(block).await?;
         let (mut at, mut hash, mut whole) = (0, Sha1::new(), true);
         let mut piece = Vec::new();
