@@ -17,6 +17,7 @@ pub enum Command {
     Users(Users),
     Log(Log),
     List(List),
+    Replay(Replay),
     Serve(Serve),
     Show(Show),
     Extract(Extract),
@@ -97,6 +98,14 @@ pub struct Backup {
     #[argh(option, arg_name = "s")]
     pub wait: Option<u32>,
 
+    /// write down everything that the run asked for and was answered, for `cylinder replay`; one user at a time
+    #[argh(option, arg_name = "file")]
+    pub record: Option<String>,
+
+    /// yes, or no: leave the bytes of files and connections out of the recording, which then cannot be run again
+    #[argh(option, arg_name = "yes|no", default = "String::from(\"yes\")")]
+    pub record_bodies: String,
+
     /// one JSON object for each user and one at the end
     #[argh(switch)]
     pub json: bool,
@@ -173,6 +182,19 @@ pub struct List {
     pub expunged: bool,
 
     /// one JSON object a line
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Run a recorded backup again, without server and store, and tell the first difference.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "replay", note = "{command_name} returns 0 if the run was the same, 4 if it was not.")]
+pub struct Replay {
+    /// what `backup --record` has written
+    #[argh(positional)]
+    pub file: String,
+
+    /// one JSON object
     #[argh(switch)]
     pub json: bool,
 }

@@ -2,6 +2,7 @@
 
 use crate::exit::Exit;
 use crate::stop;
+use crate::tape;
 use cylinder_core::cyrus::conf::{Conf, VersionLine};
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
@@ -119,7 +120,14 @@ impl HostOptions {
     }
 
     fn config(&self, store: &Path, threads: usize, cyrus_owner: Option<(u32, u32)>) -> Config {
-        Config { root: self.root.clone(), store: store.to_path_buf(), cyrus_owner, threads, stop: Some(stop::flag()) }
+        Config {
+            root: self.root.clone(),
+            store: store.to_path_buf(),
+            cyrus_owner,
+            threads,
+            stop: Some(stop::flag()),
+            tape: tape::current(),
+        }
     }
 
     /// The user and group of Cyrus on this host.
@@ -141,7 +149,7 @@ pub fn run_with<T, F: Future<Output = T>>(
     procedure: impl FnOnce(Io) -> F,
     on_event: &mut dyn FnMut(Event),
 ) -> T {
-    driver.run(Task::new(Local::now(), procedure), on_event)
+    driver.run(Task::new(driver.begin(), procedure), on_event)
 }
 
 /// The store's directory: the option, or the environment. It must exist.
@@ -153,7 +161,7 @@ pub fn store(option: &Option<String>) -> Result<PathBuf, Trouble> {
             _ => return Err(Trouble::Usage(String::from("which store? give --store DIR or set CYLINDER_STORE"))),
         },
     };
-    if path.is_dir() {
+    if path.is_dir() || tape::is_replay() {
         return Ok(path);
     }
     let shown = path.display();

@@ -22,9 +22,11 @@ mod fault;
 mod files;
 mod locks;
 mod roots;
+mod tape;
 mod users;
 mod workers;
 
+pub use tape::{Replayed, Tape};
 pub use users::{become_user, owner_of};
 pub use workers::Answer;
 
@@ -41,7 +43,7 @@ use std::time::Duration;
 const NAP: Duration = Duration::from_secs(1);
 
 /// Where things are on this host, and what it may spend.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Config {
     /// Put before every path of the host: a mounted copy of a mail server's tree. None for this host's own tree.
     pub root: Option<PathBuf>,
@@ -54,6 +56,8 @@ pub struct Config {
     pub threads: usize,
     /// Set by whoever wants machines to end soon.
     pub stop: Option<Arc<AtomicBool>>,
+    /// Runs are recorded on this, or run again from it.
+    pub tape: Option<Arc<Tape>>,
 }
 
 /// Whatever carries out the operations on streams. Results may come at any time and from any thread.
@@ -72,6 +76,7 @@ pub struct Local {
     workers: workers::Workers,
     connections: Option<Box<dyn Connections>>,
     stop: Option<Arc<AtomicBool>>,
+    tape: Option<Arc<Tape>>,
 }
 
 type Queue = VecDeque<(OpId, Op)>;
@@ -85,10 +90,10 @@ enum Drained<T> {
 impl Local {
     /// Nothing is opened and no thread is started before a machine asks for it.
     pub fn new(config: Config) -> Local {
-        let owner = config.cyrus_owner.map(|(uid, gid)| users::Owner { uid, gid });
-        let roots = roots::Roots::new(config.root, config.store);
-        let stop = config.stop;
-        Local { exec: exec::Exec::new(roots, owner), workers: workers::Workers::new(config.threads), connections: None, stop }
+        let Config { root, store, cyrus_owner, threads, stop, tape } = config;
+        let owner = cyrus_owner.map(|(uid, gid)| users::Owner { uid, gid });
+        let (exec, workers) = (exec::Exec::new(roots::Roots::new(root, store), owner), workers::Workers::new(threads));
+        Local { exec, workers, connections: None, stop, tape }
     }
 
     /// The same with connections to other hosts.
@@ -101,12 +106,25 @@ impl Local {
         clock::now()
     }
 
+    /// The time to start a task of this driver with: the time of day, or that of a recording.
+    pub fn begin(&self) -> Time {
+        self.tape.as_ref().map_or_else(clock::now, |tape| tape.begin(clock::now()))
+    }
+
     /// Runs a machine to its end and gives what it yields. Files that it left open are closed, and their locks dropped.
     ///
     /// # Panics
     ///
     /// If the machine waits for nothing at all, which would be for ever: a bug of the machine.
-    pub fn run<M: Machine>(&mut self, mut machine: M, on_event: &mut dyn FnMut(Event)) -> M::Outcome {
+    pub fn run<M: Machine>(&mut self, machine: M, on_event: &mut dyn FnMut(Event)) -> M::Outcome {
+        match self.tape.clone() {
+            None => self.run_here(machine, on_event),
+            Some(tape) if tape.is_replay() => tape::replay(&tape, machine, on_event),
+            Some(tape) => self.run_here(tape::Recorded { machine, tape: &tape }, on_event),
+        }
+    }
+
+    fn run_here<M: Machine>(&mut self, mut machine: M, on_event: &mut dyn FnMut(Event)) -> M::Outcome {
         let mut queue = Queue::new();
         let mut told = false;
         let outcome = loop {

@@ -1,15 +1,16 @@
 //! `cylinder backup`
 
-use crate::args::Backup;
+use crate::args::{Args, Backup, Command};
 use crate::exit::Exit;
 use crate::fleet::plan::{From, JOBS, Plan, Source, Whom};
 use crate::fleet::{self, How, Sum, Watch};
 use crate::host::{self, HostOptions, Outcome, Trouble, owner_shown};
 use crate::output::{self, OutputError, Progress, count, size};
+use argh::FromArgs;
 use cylinder_core::backup::report::{Alarm, Problem, Report, Why};
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
-use cylinder_core::escape::{Shown, shown};
+use cylinder_core::escape::{Shown, percent, shown, unpercent};
 use cylinder_core::io::Event;
 use cylinder_transport_ssh::Ssh;
 use serde_json::{Value, json};
@@ -43,12 +44,87 @@ thread_local! {
 
 /// Backs up users, several at a time.
 pub fn run(args: &Backup) -> Outcome {
+    let mut chance = [0; 16];
+    rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| Error::Refused(format!("the system gives no random bytes: {e}")))?;
+    let Some(path) = &args.record else { return run_with(args, chance) };
+    let bodies = match args.record_bodies.as_str() {
+        "yes" => true,
+        "no" => false,
+        other => return Err(Trouble::Usage(format!("--record-bodies {other}: expected yes or no"))),
+    };
+    if args.config.is_some() || args.jobs.is_some_and(|jobs| jobs > 1) {
+        return Err(Trouble::Usage(String::from("--record: one source, and one user at a time (--jobs 1)")));
+    }
+    let recorded = Recorded { words: std::env::args().skip(1).collect(), threads: host::threads(args.threads), chance };
+    let tape = crate::tape::record(path, &recorded.emit(), bodies)?;
+    let outcome = run_with(args, chance);
+    tape.finish().map_err(|error| Trouble::Usage(format!("--record {path}: {error}")))?;
+    outcome
+}
+
+/// What must be known to run a recorded backup again.
+pub struct Recorded {
+    words: Vec<String>,
+    threads: usize,
+    chance: [u8; 16],
+}
+
+impl Recorded {
+    fn emit(&self) -> Vec<String> {
+        let mut lines = vec![format!("threads {}", self.threads)];
+        lines.push(format!("chance {}", self.chance.map(|b| format!("{b:02x}")).concat()));
+        lines.extend(self.words.iter().map(|word| format!("word {}", percent(word.as_bytes(), b""))));
+        lines
+    }
+
+    /// Reads the lines that say what was recorded.
+    pub fn parse(lines: &[String]) -> Result<Recorded, String> {
+        let mut recorded = Recorded { words: Vec::new(), threads: 1, chance: [0; 16] };
+        for line in lines {
+            let bad = || format!("line `{}`: expected threads, chance or word", shown(line.as_bytes()));
+            match line.split_once(' ').ok_or_else(bad)? {
+                ("threads", n) => recorded.threads = n.parse().map_err(|_| bad())?,
+                ("chance", hex) => {
+                    let byte = |n: usize| hex.get(2 * n..2 * n + 2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+                    for (n, chance) in recorded.chance.iter_mut().enumerate() {
+                        *chance = byte(n).ok_or_else(bad)?;
+                    }
+                }
+                ("word", word) => {
+                    let word = unpercent(word.as_bytes()).ok_or_else(bad)?;
+                    recorded.words.push(String::from_utf8(word).map_err(|_| bad())?);
+                }
+                _ => return Err(bad()),
+            }
+        }
+        Ok(recorded)
+    }
+}
+
+/// Runs a recorded backup again. The recording must have been set.
+pub fn again(recorded: &Recorded) -> Outcome {
+    let words: Vec<&str> = recorded.words.iter().map(String::as_str).collect();
+    let usage = || Trouble::Usage(String::from("the recording is not one of `cylinder backup`"));
+    let args = Args::from_args(&["cylinder"], &words).map_err(|_| usage())?;
+    let Command::Backup(mut args) = args.command else { return Err(usage()) };
+    args.threads = Some(recorded.threads);
+    (args.quiet, args.json) = (true, false);
+    run_with(&args, recorded.chance)
+}
+
+fn run_with(args: &Backup, chance: [u8; 16]) -> Outcome {
     let begun = Instant::now();
-    let plan = plan(args)?;
+    let mut plan = plan(args)?;
+    if crate::tape::current().is_some() {
+        plan.jobs = 1;
+        plan.sources.iter_mut().for_each(|source| source.jobs = 1);
+    }
     crate::stop::watch().map_err(|error| Error::Refused(format!("signals cannot be handled: {error}")))?;
     let several = !matches!(&plan.whom, Whom::Named(owners) if owners.len() == 1);
     let level = args.level.or(plan.level).unwrap_or(LEVEL).min(12);
-    let how = How { level, check: !args.no_check, threads: args.threads };
+    let threads = args.threads.or(crate::tape::current().map(|_| host::threads(None)));
+    let how = How { level, check: !args.no_check, threads, chance };
     let teller = Teller { args, summary: Mutex::default() };
     let sum = fleet::run(&plan, how, &teller)?;
     let summary = teller.summary.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -151,6 +227,9 @@ fn finish(args: &Backup, sum: &Sum, summary: Summary, several: bool, begun: Inst
 
 impl Watch for Teller<'_> {
     fn user(&self, owner: &Owner, result: &Result<Report, Error>) -> bool {
+        if crate::tape::is_replay() {
+            return true;
+        }
         PROGRESS.with_borrow_mut(|progress| progress.take().map(|(_, mut progress)| progress.clear()));
         let mut summary = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(report) = result {
@@ -169,7 +248,9 @@ impl Watch for Teller<'_> {
     }
 
     fn source(&self, name: &str, text: &str) {
-        eprintln!("cylinder: {}: {text}", Shown(name.as_bytes()));
+        if !crate::tape::is_replay() {
+            eprintln!("cylinder: {}: {text}", Shown(name.as_bytes()));
+        }
     }
 
     fn event(&self, event: Event) {

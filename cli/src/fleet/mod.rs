@@ -12,12 +12,14 @@ pub mod plan;
 use crate::exit::Exit;
 use crate::host::{self, Trouble};
 use crate::stop;
+use crate::tape;
 use cylinder_core::archive::append;
 use cylinder_core::archive::read::Reader;
 use cylinder_core::backup::Settings;
 use cylinder_core::backup::report::Report;
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
+use cylinder_core::guid::Guid;
 use cylinder_core::io::{Event, Io, Task};
 use cylinder_core::pull::Origin;
 use cylinder_core::pull::native::{Client, Greeted, connect};
@@ -65,6 +67,8 @@ pub struct How {
     pub check: bool,
     /// Threads that deflate, for each worker.
     pub threads: Option<usize>,
+    /// 16 bytes of chance.
+    pub chance: [u8; 16],
 }
 
 /// What came of a run.
@@ -289,13 +293,14 @@ impl Fleet<'_> {
             }
             work(&io, &mut Origin::Local(site), queue).await
         };
-        driver.run(Task::new(Local::now(), procedure), &mut |event| self.watch.event(event))
+        let task = Task::new(driver.begin(), procedure);
+        driver.run(task, &mut |event| self.watch.event(event))
     }
 
     fn remote(&self, peer: &str, ssh: &Ssh, queue: &mut Users<'_>) -> Result<(), Error> {
         let Some(hub) = &self.hub else { return Ok(()) };
         let (store, threads) = (self.plan.store.clone(), self.threads());
-        let config = Config { store, threads, stop: Some(stop::flag()), ..Config::default() };
+        let config = Config { store, threads, stop: Some(stop::flag()), tape: tape::current(), ..Config::default() };
         let mut driver = Local::new(config).with_connections(Box::new(hub.streams(ssh.clone())));
         let bytes_per_second = queue.source.bandwidth / queue.source.jobs as u64;
         let limits = Limits { line: ANSWER_LINE_MAX, stall: STALL, bytes_per_second };
@@ -312,7 +317,8 @@ impl Fleet<'_> {
                 }
             }
         };
-        driver.run(Task::new(Local::now(), procedure), &mut |event| self.watch.event(event))
+        let task = Task::new(driver.begin(), procedure);
+        driver.run(task, &mut |event| self.watch.event(event))
     }
 
     /// Whoever has an archive and is on no source's list: their servers have lost them, which must not go unnoticed.
@@ -389,9 +395,9 @@ impl Queue for Users<'_> {
             return None;
         }
         let owner = state.sources[self.at].queue.pop_front()?;
-        let mut archive_id = [0; 16];
-        // Without chance the id is no more than no id: it tells archives of one user apart, and nothing depends on it.
-        let _ = rustix::rand::getrandom(&mut archive_id, rustix::rand::GetRandomFlags::empty());
+        // It tells archives of one user apart; it comes from the chance of this run.
+        let named = Guid::of(&[&self.fleet.how.chance[..], owner.shown().as_bytes()].concat());
+        let archive_id = std::array::from_fn(|n| named.0[n]);
         let how = self.fleet.how;
         let settings = Settings {
             archive: append::Settings {

@@ -94,7 +94,7 @@ impl Kind {
         }
     }
 
-    fn from_letter(letter: u8) -> Option<Kind> {
+    pub(crate) fn from_letter(letter: u8) -> Option<Kind> {
         Kind::ALL.into_iter().find(|k| k.letter() == letter)
     }
 }
