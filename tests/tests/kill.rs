@@ -1,7 +1,7 @@
 //! Runs that are killed at any moment: the next one goes on, nothing is lost, little is done twice.
 //!
-//! `cargo test` kills 20 times, the runs over a user of 130 MB. `CYLINDER_KILLS=200 cargo test --release -p cylinder-tests --test
-//! kill` does so 200 times, with a user as large as the benchmark's. A tenth, and four at least, are signals that ask.
+//! `cargo test` kills 20 times, runs over a user of 130 MB. 200 times, with a user as large as the benchmark's:
+//! `CYLINDER_KILLS=200 cargo test --release -p cylinder-tests --test kill`. A tenth, and four at least, are signals that ask.
 
 use cylinder_core::archive::member::{FOOTER_LEN, parse_header};
 use cylinder_core::archive::read::Reader;
@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const USER: &str = "anna";
-/// A killed run may cost so many bytes of content, which the next one reads and writes again: a checkpoint every 48 MiB and what
-/// the run had in its hands.
+/// A killed run may cost so many bytes of content, which the next one reads and writes again: a checkpoint every 48 MiB and
+/// what the run had in its hands.
 const COST_MAX: u64 = 64 << 20;
 /// From so many kills on, the user is as large as the benchmark's.
 const MANY: u32 = 100;
