@@ -23,8 +23,8 @@ use std::time::Instant;
 /// Compression level without `--level`: measured best for mail (FORMAT.md does not depend on it).
 const LEVEL: u8 = 1;
 
-/// Users at a time without `--jobs`: for small ones a run is mostly waiting for the disk.
-const JOBS_MAX: usize = 4;
+/// Users at a time without `--jobs`, however few processors: for small ones a run is mostly waiting for the disk.
+const JOBS: usize = 4;
 
 /// What all workers share.
 struct Run<'a> {
@@ -55,7 +55,7 @@ pub fn run(args: &Backup) -> Outcome {
     let (mut driver, mut site) = host.open(&store, args.threads.unwrap_or(processors))?;
     let owners = owners(args, &mut driver, &mut site)?;
     let several = owners.len() > 1;
-    let jobs = args.jobs.unwrap_or(processors.min(JOBS_MAX)).clamp(1, owners.len().max(1));
+    let jobs = args.jobs.unwrap_or(JOBS).clamp(1, owners.len().max(1));
     let threads = args.threads.unwrap_or((processors / jobs).max(1));
     if jobs > 1 {
         (driver, site) = host.open(&store, threads)?;
