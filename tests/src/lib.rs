@@ -10,6 +10,7 @@ pub mod forge;
 pub mod host;
 pub mod imap;
 pub mod lab;
+pub mod net;
 pub mod proof;
 pub mod sieve;
 pub mod spool;

@@ -6,6 +6,7 @@ pub mod extract;
 pub mod inspect;
 pub mod list;
 pub mod log;
+pub mod serve;
 pub mod show;
 pub mod users;
 pub mod verify;

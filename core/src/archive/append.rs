@@ -105,6 +105,7 @@ pub struct Writer {
     spare: Vec<Vec<u8>>,
     notes: Vec<String>,
     damage: Option<Error>,
+    overtaken: bool,
 }
 
 impl core::ops::Deref for Writer {
@@ -124,19 +125,22 @@ impl Writer {
     pub async fn open(io: &Io, dir: &Place, settings: &Settings, id: [u8; 16]) -> Result<Writer, Error> {
         io.make_dir(dir).await.map_err(|fault| Error::world("make directory", dir.shown(), fault))?;
         let lock = lock(io, dir).await?;
-        let mut unreadable = None;
+        let (mut unreadable, mut found) = (None, false);
         let opened = async {
             match Reader::open(io, dir).await {
                 Err(Error::World { fault: Fault::NotFound, .. }) => {}
                 Err(Error::Damage(damage)) => unreadable = Some(set_all_aside(io, dir, &damage).await?),
-                other => return other,
+                other => {
+                    found = true;
+                    return other;
+                }
             }
             create(io, dir, settings, id).await?;
             Reader::open(io, dir).await
         };
         match opened.await {
             Ok(reader) => {
-                let mut writer = Writer::begin(reader, settings, lock).await?;
+                let mut writer = Writer::begin(reader, settings, lock, found).await?;
                 writer.damage = unreadable;
                 Ok(writer)
             }
@@ -164,11 +168,11 @@ impl Writer {
             _ => false,
         };
         if same && reader.state == End::Footer {
-            return Writer::begin(reader, settings, lock).await;
+            return Writer::begin(reader, settings, lock, false).await;
         }
         reader.close().await;
         match Reader::open(&io, &dir).await {
-            Ok(reader) => Writer::begin(reader, settings, lock).await,
+            Ok(reader) => Writer::begin(reader, settings, lock, !same).await,
             Err(error) => {
                 let _ = io.close(lock).await;
                 Err(error)
@@ -176,7 +180,7 @@ impl Writer {
         }
     }
 
-    async fn begin(reader: Reader, settings: &Settings, lock: FileId) -> Result<Writer, Error> {
+    async fn begin(reader: Reader, settings: &Settings, lock: FileId, overtaken: bool) -> Result<Writer, Error> {
         let place = reader.dir.join(ARCHIVE);
         let file = match reader.io.open(&place, How::Write).await {
             Ok(file) => file,
@@ -203,6 +207,7 @@ impl Writer {
             spare: Vec::new(),
             notes: Vec::new(),
             damage: None,
+            overtaken,
         };
         match writer.prepare().await {
             Ok(()) => Ok(writer),
@@ -239,6 +244,11 @@ impl Writer {
     /// What opening found worth telling.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// True if the archive is not the one that the caller has seen: somebody else has written it, or made it, since.
+    pub fn is_overtaken(&self) -> bool {
+        self.overtaken
     }
 
     /// What was wrong with a file that was set aside as a whole.

@@ -103,6 +103,11 @@ impl Catalogue {
         self.guids[*from..*to].binary_search(guid).is_ok()
     }
 
+    /// The SHA-1s, in order.
+    pub fn guids(&self) -> &[Guid] {
+        &self.guids
+    }
+
     /// How many messages it has.
     pub fn len(&self) -> usize {
         self.guids.len()
