@@ -82,7 +82,7 @@ pub struct Backup {
     #[argh(switch)]
     pub no_check: bool,
 
-    /// users at a time (default: one for each processor, 4 at most)
+    /// users at a time (default: 4)
     #[argh(option, arg_name = "n")]
     pub jobs: Option<usize>,
 

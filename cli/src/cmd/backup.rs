@@ -168,7 +168,7 @@ fn plan(args: &Backup) -> Result<Plan, Trouble> {
     };
     let jobs = args.jobs.unwrap_or_else(|| match &whom {
         Whom::Named(owners) if owners.len() == 1 => 1,
-        _ => host::threads(None).min(JOBS),
+        _ => JOBS,
     });
     let source = Source { name, from, users: Vec::new(), exclude: Vec::new(), jobs, bandwidth: 0, read_rate: 0 };
     let store = host::store(&args.store)?;
