@@ -122,6 +122,8 @@ pub enum Error {
         /// What happened, and what was expected.
         why: String,
     },
+    /// Somebody wanted it to end before it was done.
+    Stopped,
     /// The request cannot be met: no such user, no such snapshot, an unknown setting.
     Refused(String),
 }
@@ -148,6 +150,7 @@ impl fmt::Display for Error {
             Error::Busy { object, holder: None } => write!(f, "{object}: is locked by another process"),
             Error::Limit { object, limit, found } => write!(f, "{object}: found {found}, the limit is {limit}"),
             Error::Peer { peer, why } => write!(f, "{peer}: {why}"),
+            Error::Stopped => f.write_str("stopped before it was done; the next run goes on"),
             Error::Refused(why) => f.write_str(why),
         }
     }

@@ -407,6 +407,8 @@ pub enum Input {
     Done(OpId, Result<Reply, Fault>),
     /// Time has passed.
     Tick,
+    /// Somebody wants the procedure to end soon; what it has done so far is to be of use.
+    Stop,
 }
 
 /// What a machine tells a driver.
@@ -428,6 +430,11 @@ pub enum Output<T> {
 /// Progress, for people; nothing depends on it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
+    /// What follows is about this user.
+    User {
+        /// Who, escaped.
+        owner: String,
+    },
     /// So much is to be done.
     Expect {
         /// Messages to be handled.
@@ -472,6 +479,7 @@ struct Desk {
     events: RefCell<VecDeque<Event>>,
     replies: RefCell<BTreeMap<OpId, Result<Reply, Fault>>>,
     alarms: RefCell<BTreeMap<u32, Time>>,
+    stopping: Cell<bool>,
 }
 
 /// A procedure's handle on the boundary.
@@ -553,6 +561,11 @@ impl Io {
     /// The time that came with the last input.
     pub fn now(&self) -> Time {
         self.0.now.get()
+    }
+
+    /// True once somebody wants the procedure to end soon.
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.get()
     }
 
     fn next_id(&self) -> u32 {
@@ -737,8 +750,10 @@ impl<T> Machine for Task<'_, T> {
     fn handle_input(&mut self, now: Time, input: Input) {
         let desk = &self.io.0;
         desk.now.set(now);
-        if let Input::Done(id, result) = input {
-            desk.replies.borrow_mut().insert(id, result);
+        match input {
+            Input::Done(id, result) => drop(desk.replies.borrow_mut().insert(id, result)),
+            Input::Tick => {}
+            Input::Stop => desk.stopping.set(true),
         }
     }
 

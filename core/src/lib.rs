@@ -31,6 +31,7 @@ pub mod serve;
 pub mod source;
 pub mod stock;
 pub mod store;
+pub mod tape;
 pub mod time;
 pub mod view;
 pub mod wire;

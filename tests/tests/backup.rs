@@ -30,7 +30,7 @@ fn anna() -> Owner {
 }
 
 fn settings() -> Settings {
-    Settings { archive: story::settings(), source: String::from("local:test"), archive_id: *b"sixteen bytes id" }
+    Settings { archive: story::settings(), source: String::from("local:test"), archive_id: *b"sixteen bytes id", read_rate: 0 }
 }
 
 async fn run(io: Io) -> Result<Report, Error> {

@@ -538,7 +538,7 @@ fn anna() -> Owner {
 
 fn settings() -> Settings {
     let archive: append::Settings = story::settings();
-    Settings { archive, source: String::from("test"), archive_id: *b"sixteen bytes id" }
+    Settings { archive, source: String::from("test"), archive_id: *b"sixteen bytes id", read_rate: 0 }
 }
 
 async fn site(io: &Io) -> Result<Site, Error> {

@@ -33,7 +33,7 @@ fn anna() -> Owner {
 }
 
 fn settings() -> Settings {
-    Settings { archive: story::settings(), source: String::from("test"), archive_id: *b"sixteen bytes id" }
+    Settings { archive: story::settings(), source: String::from("test"), archive_id: *b"sixteen bytes id", read_rate: 0 }
 }
 
 fn limits() -> Limits {

@@ -6,6 +6,8 @@ pub mod extract;
 pub mod inspect;
 pub mod list;
 pub mod log;
+pub mod replay;
+pub mod serve;
 pub mod show;
 pub mod users;
 pub mod verify;

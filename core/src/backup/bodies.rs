@@ -15,7 +15,7 @@ use crate::pull::{Message, Origin};
 use crate::source::lock::close;
 use crate::source::message::{Lacking, PIECE};
 use crate::source::{Folder, MetaFile};
-use crate::time::{Span, Time};
+use crate::time::{Pace, Span, Time};
 use crate::wire::native::Wish;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -52,6 +52,7 @@ pub struct Bodies<'a> {
     new: BTreeSet<Guid>,
     buffer: Vec<u8>,
     checkpoint: Time,
+    pace: Option<Pace>,
 }
 
 /// Where a message was found wanting.
@@ -62,8 +63,9 @@ struct Failure {
 
 impl<'a> Bodies<'a> {
     /// Bodies for `writer`, whose archive has the messages in `known`.
-    pub fn new(io: &'a Io, owner: &'a Owner, writer: &'a mut Writer, known: Catalogue) -> Bodies<'a> {
-        Bodies { io, owner, writer, known, new: BTreeSet::new(), buffer: Vec::new(), checkpoint: io.now() }
+    pub fn new(io: &'a Io, owner: &'a Owner, writer: &'a mut Writer, known: Catalogue, rate: u64) -> Bodies<'a> {
+        let pace = (rate > 0).then(|| Pace::new(rate, io.now()));
+        Bodies { io, owner, writer, known, new: BTreeSet::new(), buffer: Vec::new(), checkpoint: io.now(), pace }
     }
 
     /// The archive as far as it is committed.
@@ -131,6 +133,9 @@ impl<'a> Bodies<'a> {
             if self.writer.wants_checkpoint() || self.is_late() {
                 self.checkpoint().await?;
             }
+            if self.io.is_stopping() {
+                return Err(Error::Stopped);
+            }
         }
         Ok(out)
     }
@@ -165,6 +170,7 @@ impl<'a> Bodies<'a> {
         for second in [false, true] {
             let wish = Wish { second, ..wish(record) };
             let buffer = core::mem::take(&mut self.buffer);
+            self.pace(record.size).await;
             let Some(found) = origin.message(self.io, self.owner, folder, wish, buffer).await? else { break };
             let (why, path) = match found {
                 Ok(message) => match self.take(message, record, expected, report).await? {
@@ -184,6 +190,14 @@ impl<'a> Bodies<'a> {
             }
         }
         Ok(Err(failure.unwrap_or_else(|| Failure { why: Why::Absent, path: path_of(folder, record) })))
+    }
+
+    /// Waits until another message keeps to the rate.
+    async fn pace(&mut self, size: u64) {
+        let Some(pace) = &mut self.pace else { return };
+        if let Some(until) = pace.take(self.io.now(), size) {
+            self.io.sleep_until(until).await;
+        }
     }
 
     /// Appends a message that was had, unless the archive has it already, and judges it.

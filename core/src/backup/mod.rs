@@ -52,6 +52,8 @@ pub struct Settings {
     pub source: String,
     /// Names a new archive; 16 bytes of chance.
     pub archive_id: [u8; 16],
+    /// Most bytes of messages that are read in a second, on average. 0: any.
+    pub read_rate: u64,
 }
 
 /// How often a run begins anew because somebody else has written the archive between its being read and its being locked.
@@ -276,12 +278,12 @@ impl Run<'_, '_> {
             }
         };
         damage.into_iter().for_each(|d| self.report.problem(Problem::Archive { error: d.into() }));
-        let mut bodies = Bodies::new(self.io, self.owner, writer, known);
+        let mut bodies = Bodies::new(self.io, self.owner, writer, known, self.settings.read_rate);
         let fetched = match self.fetch_all(&mut bodies, &mut capture).await {
             Ok(fetched) => fetched,
             Err(error) => {
-                // What came before the connection was cut is worth keeping. Whether that works does not change what is told.
-                if matches!(error, Error::Peer { .. }) {
+                // What came before the connection was cut, or somebody wanted it to stop, is worth keeping. Whether that works does not change what is told.
+                if matches!(error, Error::Peer { .. } | Error::Stopped) {
                     let _ = bodies.checkpoint().await;
                 }
                 capture.finish(self.io).await;

@@ -8,6 +8,7 @@
 
 pub mod native;
 pub mod stock;
+pub mod work;
 
 use crate::cyrus::names::Owner;
 use crate::error::{Error, Fault};

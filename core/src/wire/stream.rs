@@ -9,7 +9,7 @@ use crate::error::{Error, Fault};
 use crate::escape::shown;
 use crate::guid::{Guid, Sha1};
 use crate::io::{Call, Io, Op, Reply, StreamId};
-use crate::time::{Span, Time};
+use crate::time::{Pace, Span, Time};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -60,9 +60,7 @@ pub struct Stream {
     out: Vec<u8>,
     sending: Option<Call>,
     spare: Vec<u8>,
-    /// Bytes received since `since`, for the rate.
-    received: u64,
-    since: Time,
+    pace: Option<Pace>,
     trips: u64,
     sent_since_received: bool,
 }
@@ -90,8 +88,7 @@ impl Stream {
             out: Vec::new(),
             sending: None,
             spare: Vec::new(),
-            received: 0,
-            since: io.now(),
+            pace: (limits.bytes_per_second > 0).then(|| Pace::new(limits.bytes_per_second, io.now())),
             trips: 0,
             sent_since_received: false,
         }
@@ -191,7 +188,6 @@ impl Stream {
         if core::mem::take(&mut self.sent_since_received) {
             self.trips += 1;
         }
-        self.pace().await;
         // What has been lent is dropped; what is left of the buffer is no longer than a line.
         self.buffer.drain(..self.at);
         self.at = 0;
@@ -201,7 +197,9 @@ impl Stream {
             Reply::Bytes(bytes) => bytes,
             _ => return Err(Error::world("receive from", self.peer.clone(), Fault::Driver)),
         };
-        self.received += bytes.len() as u64;
+        if let Some(until) = self.pace.as_mut().and_then(|pace| pace.take(self.io.now(), bytes.len() as u64)) {
+            self.io.sleep_until(until).await;
+        }
         self.ended = bytes.is_empty();
         if self.buffer.is_empty() {
             self.spare = core::mem::replace(&mut self.buffer, bytes);
@@ -218,22 +216,6 @@ impl Stream {
             Some(Err(Fault::Gone)) => Err(self.cut("an answer").await),
             Some(Err(fault)) => Err(self.broken(format!("the connection failed: {fault}"))),
             None => Err(self.broken(format!("nothing came for {} s", self.limits.stall.ms() / 1000))),
-        }
-    }
-
-    /// Waits until receiving more keeps to the rate.
-    async fn pace(&mut self) {
-        let rate = self.limits.bytes_per_second;
-        if rate == 0 {
-            return;
-        }
-        let due = Span((u128::from(self.received) * 1_000_000_000 / u128::from(rate)).min(i64::MAX as u128) as i64);
-        let (now, due) = (self.io.now(), self.since.plus(due));
-        if due > now {
-            self.io.sleep_until(due).await;
-        } else {
-            // Time in which nothing came is not saved up.
-            (self.since, self.received) = (now, 0);
         }
     }
 
