@@ -23,6 +23,7 @@ use cylinder_core::guid::Guid;
 use cylinder_core::io::{Event, Io, Task};
 use cylinder_core::pull::Origin;
 use cylinder_core::pull::native::{Client, Greeted, connect};
+use cylinder_core::pull::stock;
 use cylinder_core::pull::work::{Queue, work};
 use cylinder_core::source::site::Site;
 use cylinder_core::store::archive_dir;
@@ -311,9 +312,11 @@ impl Fleet<'_> {
                     client.close().await;
                     result
                 }
-                Greeted::Stock(stream, _) => {
-                    stream.close().await;
-                    Err(Error::Refused(format!("{peer}: is no server of cylinder")))
+                Greeted::Stock(stream, name) => {
+                    let mut client = stock::Client::new(*stream, &name)?;
+                    let result = pull_stock(&io, &mut client, queue).await;
+                    client.close().await;
+                    result
                 }
             }
         };
@@ -345,6 +348,15 @@ async fn pull(io: &Io, client: &mut Client, queue: &mut Users<'_>) -> Result<(),
         queue.listed(io, owners).await?;
     }
     work(io, &mut Origin::Native(client), queue).await
+}
+
+/// The same from a `backupcyrusd`.
+async fn pull_stock(io: &Io, client: &mut stock::Client, queue: &mut Users<'_>) -> Result<(), Error> {
+    if queue.must_list() {
+        let owners = client.owners().await?;
+        queue.listed(io, owners).await?;
+    }
+    work(io, &mut Origin::Stock(client), queue).await
 }
 
 /// The source that the newest snapshot of an archive comes from.

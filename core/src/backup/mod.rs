@@ -404,7 +404,7 @@ impl Run<'_, '_> {
                 next.table.folders.push(row);
             } else if let Some(row) = row_of(&self.old, folder) {
                 let young = capture.same.get(&folder.name).copied().unwrap_or(row.young);
-                next.table.folders.push(FolderRow { entry: folder.entry.clone(), young, ..row.clone() });
+                next.table.folders.push(FolderRow { entry: compare::entry(folder, Some(row)).to_vec(), young, ..row.clone() });
             }
         }
         let mut unseen = 0;
@@ -475,7 +475,7 @@ impl Run<'_, '_> {
         let mut row = FolderRow {
             name: folder.name.clone(),
             id: captured.id.clone(),
-            entry: folder.entry.clone(),
+            entry: compare::entry(folder, old).to_vec(),
             exists: bodies.exists,
             expunged: bodies.expunged,
             bytes: bodies.bytes,
@@ -555,20 +555,27 @@ impl Run<'_, '_> {
         for (name, error) in &capture.failed_states {
             self.report.problem(Problem::State { name: name.clone(), error: error.clone() });
         }
-        let row = self.mailboxes(writer, &capture.pass).await?;
-        next.table.states.push(row);
-        next.table.states.sort_by(|a, b| a.name.cmp(&b.name));
+        if !capture.pass.partial {
+            let row = self.mailboxes(writer, &capture.pass).await?;
+            next.table.states.push(row);
+        }
         for old in &self.old.states {
-            if state_row(&next.table, &old.name).is_none() {
-                match &old.content {
-                    StateContent::File { size, .. } => {
-                        next.lose(*size);
-                        writer.gone(&old.name).await?;
-                    }
-                    StateContent::Link { .. } => drop(writer.link(&old.name, b"", self.io.now()).await?),
+            if state_row(&next.table, &old.name).is_some() {
+                continue;
+            }
+            if !compare::is_seen_by_pass(&capture.pass, &old.name) {
+                next.table.states.push(old.clone());
+                continue;
+            }
+            match &old.content {
+                StateContent::File { size, .. } => {
+                    next.lose(*size);
+                    writer.gone(&old.name).await?;
                 }
+                StateContent::Link { .. } => drop(writer.link(&old.name, b"", self.io.now()).await?),
             }
         }
+        next.table.states.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(())
     }
 

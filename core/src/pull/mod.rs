@@ -7,6 +7,7 @@
 //! What must not come in: archives, and deciding what is wanted.
 
 pub mod native;
+pub mod stock;
 pub mod work;
 
 use crate::cyrus::names::Owner;
@@ -16,12 +17,13 @@ use crate::guid::{Guid, Sha1};
 use crate::io::{FileId, Io};
 use crate::source::capture::{Capture, Wanted, capture};
 use crate::source::lock::close;
-use crate::source::message::{self, Found, Lacking, PIECE};
+use crate::source::message::{self, Found, Lacking, MESSAGE_MAX, PIECE};
 use crate::source::pass::pass;
 use crate::source::site::Site;
 use crate::source::{Ask, Folder, Pass};
 use crate::time::Time;
 use crate::wire::native::Wish;
+use crate::wire::stream::{Block, Stream};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -31,6 +33,8 @@ pub enum Origin<'a> {
     Local(&'a mut Site),
     /// A server that speaks the native dialect.
     Native(&'a mut native::Client),
+    /// A `backupcyrusd`.
+    Stock(&'a mut stock::Client),
 }
 
 /// A message that was had.
@@ -69,7 +73,8 @@ impl Origin<'_> {
     /// Sends the question for a pass ahead; the answer is taken by [`Origin::pass`]. For a local host there is no question.
     pub async fn announce_pass(&mut self, owner: &Owner, ask: &Ask) -> Result<(), Error> {
         match self {
-            Origin::Local(_) => Ok(()),
+            // A stock server that dies of one user would take the questions for others with it.
+            Origin::Local(_) | Origin::Stock(_) => Ok(()),
             Origin::Native(client) => client.announce_pass(owner, ask).await,
         }
     }
@@ -79,6 +84,7 @@ impl Origin<'_> {
         match self {
             Origin::Local(site) => pass(site, io, owner, ask).await,
             Origin::Native(client) => client.pass(owner, ask).await,
+            Origin::Stock(client) => client.pass(owner, ask).await,
         }
     }
 
@@ -94,6 +100,7 @@ impl Origin<'_> {
         match self {
             Origin::Local(site) => capture(site, io, owner, first, wanted, ask).await,
             Origin::Native(client) => client.capture(io, owner, first, wanted, ask).await,
+            Origin::Stock(client) => client.capture(io, owner, first, wanted).await,
         }
     }
 
@@ -102,6 +109,7 @@ impl Origin<'_> {
         match self {
             Origin::Local(site) => site.id_records(io, folders).await,
             Origin::Native(client) => client.id_records(owner).await,
+            Origin::Stock(_) => Ok(Vec::new()),
         }
     }
 
@@ -110,6 +118,7 @@ impl Origin<'_> {
         match self {
             Origin::Local(_) => {}
             Origin::Native(client) => client.announce_messages(folder, wishes),
+            Origin::Stock(client) => client.announce_messages(folder, wishes),
         }
     }
 
@@ -128,6 +137,7 @@ impl Origin<'_> {
         match self {
             Origin::Local(_) => local_message(io, folder, wish, buffer).await,
             Origin::Native(client) => client.message(io, owner, folder, wish, buffer).await,
+            Origin::Stock(client) => client.message(io, owner, folder, wish, buffer).await,
         }
     }
 
@@ -136,6 +146,7 @@ impl Origin<'_> {
         match self {
             Origin::Local(site) => site.version_shown(),
             Origin::Native(client) => shown(client.facts().cyrus.as_bytes()),
+            Origin::Stock(client) => client.cyrus(),
         }
     }
 }
@@ -180,6 +191,41 @@ async fn copy(io: &Io, file: FileId, mtime: Time) -> Result<Result<Message, Faul
                 close(io, scratch.file).await;
                 return Ok(Err(fault));
             }
+        }
+    }
+}
+
+/// Reads a large message into a scratch file. `None` if the server could not read it to its end.
+async fn large(stream: &mut Stream, io: &Io, block: &Block) -> Result<Option<Message>, Error> {
+    if block.size > MESSAGE_MAX {
+        return Err(stream.too_large(block, MESSAGE_MAX));
+    }
+    let mut scratch = Scratch::new(io).await?;
+    let mut left = block.size;
+    let mut batch = Vec::with_capacity(PIECE);
+    while left > 0 {
+        let piece = match stream.piece(left.min((PIECE - batch.len()) as u64)).await {
+            Ok(piece) => piece,
+            Err(error) => {
+                close(io, scratch.file).await;
+                return Err(error);
+            }
+        };
+        batch.extend_from_slice(piece);
+        left -= piece.len() as u64;
+        if batch.len() == PIECE || left == 0 {
+            scratch.add(io, batch).await?;
+            batch = core::mem::take(&mut scratch.spare);
+        }
+    }
+    let file = scratch.file;
+    let Message::Large { guid, .. } = &scratch.finish(block.mtime) else { return Ok(None) };
+    let (guid, size) = (*guid, block.size);
+    match stream.finish(block, guid).await {
+        Ok(Some(_)) => Ok(Some(Message::Large { scratch: file, size, guid, mtime: block.mtime })),
+        other => {
+            close(io, file).await;
+            other.map(|_| None)
         }
     }
 }

@@ -4,13 +4,13 @@
 //! with that of users. The server answers in order; what was asked for and is not wanted any more is read over. What must not
 //! come in: archives.
 
-use super::{Lack, Message, Scratch};
+use super::{Lack, Message, large};
 use crate::cyrus::names::Owner;
 use crate::error::{Damage, Error};
 use crate::escape::shown;
 use crate::io::Io;
 use crate::source::capture::{Capture, Captured, META_MAX, STATE_MAX, Wanted};
-use crate::source::message::{IN_MEMORY_MAX, Lacking, MESSAGE_MAX, PIECE};
+use crate::source::message::{IN_MEMORY_MAX, Lacking, MESSAGE_MAX};
 use crate::source::{Ask, Folder, MAILBOX_ANNOTATIONS, MetaFile, Pass};
 use crate::time::Span;
 use crate::wire::native::{self, Facts, Order, PassReader, Wish, Wishes, parse_file, parse_folder, words};
@@ -457,7 +457,7 @@ impl Client {
             let whole = self.stream.content(&block, IN_MEMORY_MAX, &mut content).await?;
             whole.map(|_| Message::Whole { content, mtime: block.mtime })
         } else {
-            self.large(io, &block).await?
+            large(&mut self.stream, io, &block).await?
         };
         self.end_of_message().await?;
         Ok(Some(message.ok_or_else(|| Lack {
@@ -482,41 +482,6 @@ impl Client {
     fn is_on_its_way(&self, folder: &[u8], wish: Wish) -> bool {
         let all = self.requested.iter().chain(&self.wishes);
         all.filter(|(name, _)| name == folder).any(|(_, wishes)| wishes.contains(&wish))
-    }
-
-    /// Reads a large message into a scratch file.
-    async fn large(&mut self, io: &Io, block: &Block) -> Result<Option<Message>, Error> {
-        if block.size > MESSAGE_MAX {
-            return Err(self.stream.too_large(block, MESSAGE_MAX));
-        }
-        let mut scratch = Scratch::new(io).await?;
-        let mut left = block.size;
-        let mut batch = Vec::with_capacity(PIECE);
-        while left > 0 {
-            let piece = match self.stream.piece(left.min((PIECE - batch.len()) as u64)).await {
-                Ok(piece) => piece,
-                Err(error) => {
-                    crate::source::lock::close(io, scratch.file).await;
-                    return Err(error);
-                }
-            };
-            batch.extend_from_slice(piece);
-            left -= piece.len() as u64;
-            if batch.len() == PIECE || left == 0 {
-                scratch.add(io, batch).await?;
-                batch = core::mem::take(&mut scratch.spare);
-            }
-        }
-        let file = scratch.file;
-        let Message::Large { guid, .. } = &scratch.finish(block.mtime) else { return Ok(None) };
-        let (guid, size) = (*guid, block.size);
-        match self.stream.finish(block, guid).await {
-            Ok(Some(_)) => Ok(Some(Message::Large { scratch: file, size, guid, mtime: block.mtime })),
-            other => {
-                crate::source::lock::close(io, file).await;
-                other.map(|_| None)
-            }
-        }
     }
 
     /// The line that begins the next answer about a message.
@@ -595,10 +560,14 @@ async fn answer_line<'a>(stream: &'a mut Stream, budget: &mut u64) -> Result<&'a
 
 /// The refusal that a line is.
 fn refused(line: &[u8]) -> Option<Error> {
-    let why = line.strip_prefix(b"NO ")?;
+    line.strip_prefix(b"NO ").map(said)
+}
+
+/// A refusal with this text.
+pub(super) fn said(why: &[u8]) -> Error {
     match why.strip_prefix(BUSY) {
-        Some(object) => Some(Error::Busy { object: shown(object), holder: None }),
-        None => Some(Error::Refused(format!("the server says: {}", shown(why)))),
+        Some(object) => Error::Busy { object: shown(object), holder: None },
+        None => Error::Refused(format!("the server says: {}", shown(why))),
     }
 }
 

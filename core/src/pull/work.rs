@@ -48,7 +48,7 @@ pub async fn work(io: &Io, origin: &mut Origin<'_>, queue: &mut dyn Queue) -> Re
 }
 
 async fn go_on(io: &Io, origin: &mut Origin<'_>, queue: &mut dyn Queue, taken: &mut VecDeque<Taken>) -> Result<(), Error> {
-    let ahead = if matches!(origin, Origin::Local(_)) { 1 } else { AHEAD };
+    let ahead = if matches!(origin, Origin::Native(_)) { AHEAD } else { 1 };
     while !io.is_stopping() {
         // Half of them at a time, so that questions and answers come in bunches.
         if taken.len() <= ahead / 2 {

@@ -177,7 +177,8 @@ impl Capture {
         Ok(Blob::Scratch { offset, len })
     }
 
-    fn forget(&mut self, name: &[u8]) {
+    /// Drops a folder that was captured.
+    pub(crate) fn forget(&mut self, name: &[u8]) {
         if let Some(old) = self.folders.remove(name) {
             for (_, blob) in old.files {
                 if let Blob::Memory(bytes) = blob {

@@ -140,6 +140,9 @@ pub struct Pass {
     pub annotations_db: Option<Tuple>,
     /// SHA-1s of the folders' records of annotations.db by name, those of folders that have any; if they were asked for.
     pub annotated: Option<BTreeMap<Vec<u8>, Guid>>,
+    /// Only folders and the files `seen` and `sub` can be seen there: nothing is known of entries of mailboxes.db and of other
+    /// files, and what an archive has of them is not gone.
+    pub partial: bool,
     /// Entries of mailboxes.db that cannot be read, or whose files cannot be found: name or key, and why.
     pub unreadable: Vec<(Vec<u8>, crate::error::Error)>,
 }

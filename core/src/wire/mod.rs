@@ -2,12 +2,13 @@
 //! dialect.
 //!
 //! [`stream`] finds lines and blocks in a stream of bytes and enforces every limit before anything is decoded. [`words`] has
-//! the percent-encoding of the stock dialect. [`native`] puts what the core knows (a pass, a capture) into lines and reads it
-//! back; both directions stand side by side.
+//! the percent-encoding of the stock dialect, [`stock`] the items of its answers. [`native`] puts what the core knows (a pass,
+//! a capture) into lines and reads it back; both directions stand side by side.
 //!
 //! What must not come in: what a server does with a request, and what a client does with an answer (`serve`, `pull`).
 
 pub mod native;
+pub mod stock;
 pub mod stream;
 pub mod words;
 

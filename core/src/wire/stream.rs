@@ -143,6 +143,11 @@ impl Stream {
         line.strip_suffix(b"\r").unwrap_or(line)
     }
 
+    /// The length of the line that was found last, without its end.
+    pub fn line_len(&self) -> usize {
+        self.line.len()
+    }
+
     /// Finds the next line and steps over it. False if the stream ended before it began.
     async fn find_line(&mut self) -> Result<bool, Error> {
         let mut seen = 0;
@@ -337,7 +342,8 @@ impl Stream {
         let Block { name, size, mtime, ino } = block;
         let name = words::encode(name);
         let line = if mtime.subsec_ns() == 0 {
-            format!("DATA {name} {size} {} {ino}\n", mtime.secs())
+            // A time before 1970 has 2^64 added.
+            format!("DATA {name} {size} {} {ino}\n", mtime.secs() as u64)
         } else {
             format!("DATA {name} {size} {mtime} {ino}\n")
         };
@@ -364,6 +370,7 @@ pub fn stamp(word: &[u8]) -> Option<Time> {
     if word.contains(&b'.') {
         return crate::lines::parse_time(word);
     }
-    let secs: i64 = core::str::from_utf8(word).ok()?.parse().ok()?;
+    // A time before 1970 has 2^64 added.
+    let secs = number(word)? as i64;
     secs.checked_mul(1_000_000_000).map(Time)
 }
