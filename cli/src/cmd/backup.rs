@@ -166,10 +166,8 @@ fn plan(args: &Backup) -> Result<Plan, Trouble> {
             (from.clone(), From::parse(from, ssh).map_err(Trouble::Usage)?)
         }
     };
-    let jobs = args.jobs.unwrap_or_else(|| match &whom {
-        Whom::Named(owners) if owners.len() == 1 => 1,
-        _ => JOBS,
-    });
+    // For small users a run is mostly waiting for the disk, so it is not the processors that count.
+    let jobs = args.jobs.unwrap_or(if matches!(&whom, Whom::Named(owners) if owners.len() == 1) { 1 } else { JOBS });
     let source = Source { name, from, users: Vec::new(), exclude: Vec::new(), jobs, bandwidth: 0, read_rate: 0 };
     let store = host::store(&args.store)?;
     Ok(Plan { sources: vec![source], store, whom, jobs, window: None, retries: 1, level: None, ledger: false })
