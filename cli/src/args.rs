@@ -22,6 +22,8 @@ pub enum Command {
     Users(Users),
     Log(Log),
     List(List),
+    Replay(Replay),
+    Serve(Serve),
     Show(Show),
     Extract(Extract),
     Verify(Verify),
@@ -29,7 +31,7 @@ pub enum Command {
     Version(Version),
 }
 
-/// Back up users of the Cyrus server on this host.
+/// Back up users of the Cyrus server on this host, or of others.
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "backup", note = "{command_name} returns 0 if all is saved, 3 if something was not or is alarming.")]
 pub struct Backup {
@@ -48,6 +50,18 @@ pub struct Backup {
     /// directory of the archives (default: $CYLINDER_STORE)
     #[argh(option, arg_name = "dir")]
     pub store: Option<String>,
+
+    /// another server: ssh://HOST, ssh+unix://HOST/PATH, ssh+tcp://HOST/ADDRESS:PORT, unix:PATH, tcp:ADDRESS:PORT
+    #[argh(option, arg_name = "source")]
+    pub from: Option<String>,
+
+    /// what ssh runs on the other host (default: cylinder serve)
+    #[argh(option, arg_name = "command")]
+    pub serve_command: Option<String>,
+
+    /// sources, store, users and limits from this file
+    #[argh(option, arg_name = "file")]
+    pub config: Option<String>,
 
     /// configuration of the server (default: /etc/imapd.conf)
     #[argh(option, arg_name = "file")]
@@ -73,7 +87,7 @@ pub struct Backup {
     #[argh(switch)]
     pub no_check: bool,
 
-    /// users at a time (default: one for each processor, 4 at most)
+    /// users at a time (default: 4)
     #[argh(option, arg_name = "n")]
     pub jobs: Option<usize>,
 
@@ -92,6 +106,14 @@ pub struct Backup {
     /// do not look whether the archive should be compacted
     #[argh(switch)]
     pub no_compact: bool,
+
+    /// write down everything that the run asked for and was answered, for `cylinder replay`; one user at a time
+    #[argh(option, arg_name = "file")]
+    pub record: Option<String>,
+
+    /// yes, or no: leave the bytes of files and connections out of the recording, which then cannot be run again
+    #[argh(option, arg_name = "yes|no", default = "String::from(\"yes\")")]
+    pub record_bodies: String,
 
     /// one JSON object for each user and one at the end
     #[argh(switch)]
@@ -349,6 +371,76 @@ pub struct List {
     /// one JSON object a line
     #[argh(switch)]
     pub json: bool,
+}
+
+/// Run a recorded backup again, without server and store, and tell the first difference.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "replay", note = "{command_name} returns 0 if the run was the same, 4 if it was not.")]
+pub struct Replay {
+    /// what `backup --record` has written
+    #[argh(positional)]
+    pub file: String,
+
+    /// one JSON object
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Give users of the Cyrus server on this host to a backup host: on standard input and output, or on a socket.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "serve",
+    note = "It only reads, and never writes but lock files. There is no authentication: whoever reaches the socket reads all mail."
+)]
+pub struct Serve {
+    /// unix:PATH or tcp:127.0.0.1:PORT (default: standard input and output)
+    #[argh(option, arg_name = "socket")]
+    pub listen: Option<String>,
+
+    /// whom to give away: a pattern such as *@example.org; may be given several times (default: everybody)
+    #[argh(option, arg_name = "pattern")]
+    pub users: Vec<String>,
+
+    /// listen on an address that other hosts can reach
+    #[argh(switch)]
+    pub i_know_there_is_no_authentication: bool,
+
+    /// clients at a time (default: 64)
+    #[argh(option, arg_name = "n")]
+    pub max_connections: Option<usize>,
+
+    /// longest silence between two requests, in seconds (default: 600)
+    #[argh(option, arg_name = "s")]
+    pub idle: Option<u32>,
+
+    /// longest silence within a request, and longest wait for a client that takes nothing, in seconds (default: 120)
+    #[argh(option, arg_name = "s")]
+    pub stall: Option<u32>,
+
+    /// configuration of the server (default: /etc/imapd.conf)
+    #[argh(option, arg_name = "file")]
+    pub imapd_conf: Option<String>,
+
+    /// put this directory before every path of the server
+    #[argh(option, arg_name = "dir")]
+    pub root: Option<String>,
+
+    /// the server's version, such as 3.6 (default: told from its databases)
+    #[argh(option, arg_name = "version")]
+    pub cyrus: Option<String>,
+
+    /// no server runs on this spool: take no locks and create no lock files
+    #[argh(switch)]
+    pub offline: bool,
+
+    /// longest time for which locks are held, in milliseconds (default: 2000)
+    #[argh(option, arg_name = "ms")]
+    pub hold: Option<u32>,
+
+    /// longest wait for a lock, in seconds (default: 60)
+    #[argh(option, arg_name = "s")]
+    pub wait: Option<u32>,
 }
 
 /// Write one message to standard output.

@@ -1,5 +1,6 @@
 //! Exit codes, documented in README.md. What must not come in: printing.
 
+use cylinder_core::backup::report::Report;
 use cylinder_core::error::Error;
 
 /// How a command ended, from best to worst as far as a summary goes.
@@ -25,7 +26,17 @@ impl Exit {
         match error {
             Error::Damage(_) => Exit::Damage,
             Error::Busy { .. } => Exit::Busy,
-            Error::World { .. } | Error::Limit { .. } | Error::Refused(_) => Exit::Failed,
+            Error::Stopped => Exit::Partial,
+            Error::World { .. } | Error::Limit { .. } | Error::Peer { .. } | Error::Refused(_) => Exit::Failed,
+        }
+    }
+
+    /// The code for a user who was backed up.
+    pub fn of_report(report: &Report) -> Exit {
+        match (report.is_damaged(), report.is_clean()) {
+            (true, _) => Exit::Damage,
+            (false, true) => Exit::Ok,
+            (false, false) => Exit::Partial,
         }
     }
 

@@ -1,6 +1,8 @@
 //! From options to a driver and an opened site. What must not come in: what is done with them.
 
 use crate::exit::Exit;
+use crate::stop;
+use crate::tape;
 use cylinder_core::cyrus::conf::{Conf, VersionLine};
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
@@ -11,6 +13,7 @@ use cylinder_core::source::site::{Locking, Site};
 use cylinder_core::time::Span;
 use cylinder_transport_local::{Config, Local, owner_of};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// Why a command ends early.
 #[derive(Debug)]
@@ -96,22 +99,39 @@ impl HostOptions {
 
     /// A driver with this store, and the site, opened with it.
     pub fn open(&self, store: &Path, threads: usize) -> Result<(Local, Site), Trouble> {
-        let mut driver = Local::new(Config { root: self.root.clone(), store: store.to_path_buf(), cyrus_owner: None, threads });
+        let mut driver = Local::new(self.config(store, threads, None));
         let conf = run(&mut driver, |io| async move {
             config::load(&io, self.conf.as_bytes(), "", self.version.unwrap_or(VersionLine::V3_6)).await
         })?;
-        let mut driver = Local::new(Config {
-            root: self.root.clone(),
-            store: store.to_path_buf(),
-            cyrus_owner: self.cyrus_owner(&conf),
-            threads,
-        });
-        let locking = if self.offline { Locking::Offline } else { Locking::AsServer };
-        let site = run(&mut driver, |io| async move { Site::open(&io, conf, self.version, locking, self.patience).await })?;
+        let mut driver = Local::new(self.config(store, threads, self.cyrus_owner(&conf)));
+        let site = run(&mut driver, |io| async move { self.site_of(&io, conf).await })?;
         Ok((driver, site))
     }
 
-    fn cyrus_owner(&self, conf: &Conf) -> Option<(u32, u32)> {
+    async fn site_of(&self, io: &Io, conf: Conf) -> Result<Site, Error> {
+        let locking = if self.offline { Locking::Offline } else { Locking::AsServer };
+        Site::open(io, conf, self.version, locking, self.patience).await
+    }
+
+    /// The site, within a procedure.
+    pub async fn site(&self, io: &Io) -> Result<Site, Error> {
+        let conf = config::load(io, self.conf.as_bytes(), "", self.version.unwrap_or(VersionLine::V3_6)).await?;
+        self.site_of(io, conf).await
+    }
+
+    fn config(&self, store: &Path, threads: usize, cyrus_owner: Option<(u32, u32)>) -> Config {
+        Config {
+            root: self.root.clone(),
+            store: store.to_path_buf(),
+            cyrus_owner,
+            threads,
+            stop: Some(stop::flag()),
+            tape: tape::current(),
+        }
+    }
+
+    /// The user and group of Cyrus on this host.
+    pub fn cyrus_owner(&self, conf: &Conf) -> Option<(u32, u32)> {
         let passwd = self.root.clone().unwrap_or_default().join("etc/passwd");
         let passwd = if self.root.is_some() { passwd } else { PathBuf::from("/etc/passwd") };
         owner_of(&String::from_utf8_lossy(&conf.cyrus_user), &passwd)
@@ -129,7 +149,7 @@ pub fn run_with<T, F: Future<Output = T>>(
     procedure: impl FnOnce(Io) -> F,
     on_event: &mut dyn FnMut(Event),
 ) -> T {
-    driver.run(Task::new(Local::now(), procedure), on_event)
+    driver.run(Task::new(driver.begin(), procedure), on_event)
 }
 
 /// The store's directory: the option, or the environment. It must exist.
@@ -141,7 +161,7 @@ pub fn store(option: &Option<String>) -> Result<PathBuf, Trouble> {
             _ => return Err(Trouble::Usage(String::from("which store? give --store DIR or set CYLINDER_STORE"))),
         },
     };
-    if path.is_dir() {
+    if path.is_dir() || tape::is_replay() {
         return Ok(path);
     }
     let shown = path.display();
@@ -150,7 +170,7 @@ pub fn store(option: &Option<String>) -> Result<PathBuf, Trouble> {
 
 /// A driver that works on a store alone.
 pub fn store_driver(store: &Path, threads: usize) -> Local {
-    Local::new(Config { root: None, store: store.to_path_buf(), cyrus_owner: None, threads })
+    Local::new(Config { store: store.to_path_buf(), threads, stop: Some(stop::flag()), ..Config::default() })
 }
 
 /// The owner that a word on the command line names.
@@ -160,13 +180,12 @@ pub fn owner(word: &str) -> Owner {
 
 /// An owner as people write it.
 pub fn owner_shown(owner: &Owner) -> String {
-    match owner {
-        Owner::Shared => String::from("%shared"),
-        Owner::User(userid) => cylinder_core::escape::shown(userid),
-    }
+    owner.shown()
 }
 
 /// Threads for CPU work: as many as asked for, else one for each processor, 8 at most.
 pub fn threads(option: Option<usize>) -> usize {
-    option.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get().min(8)))
+    // Asked once: the answer is in a dozen files.
+    static PROCESSORS: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, |n| n.get().min(8)));
+    option.unwrap_or_else(|| *PROCESSORS)
 }

@@ -5,8 +5,11 @@
 mod args;
 mod cmd;
 mod exit;
+mod fleet;
 mod host;
 mod output;
+mod stop;
+mod tape;
 mod when;
 
 use argh::FromArgs;
@@ -58,6 +61,8 @@ fn run(command: Command) -> Outcome {
         Command::Inspect(args) => cmd::inspect::run(&args),
         Command::List(args) => cmd::list::run(&args),
         Command::Log(args) => cmd::log::run(&args),
+        Command::Replay(args) => cmd::replay::run(&args),
+        Command::Serve(args) => cmd::serve::run(&args),
         Command::Show(args) => cmd::show::run(&args),
         Command::Users(args) => cmd::users::run(&args),
         Command::Verify(args) => cmd::verify::run(&args),

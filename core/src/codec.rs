@@ -40,10 +40,34 @@ impl Codec for Portable {
     }
 }
 
+/// Fills `out` with the beginning of the inflated form of `deflated` and returns how much of it there is: less than fits only
+/// if that is all. `None` if the stream is damaged in what it took. Of a long stream, this costs as much as it gives.
+pub fn inflate_beginning(deflated: &[u8], out: &mut [u8]) -> Option<usize> {
+    use miniz_oxide::inflate::TINFLStatus;
+    use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
+    let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+    let (status, _, made) = decompress(&mut DecompressorOxide::new(), deflated, out, 0, flags);
+    matches!(status, TINFLStatus::Done | TINFLStatus::HasMoreOutput).then_some(made)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::vec;
+
+    #[test]
+    fn a_beginning_is_as_long_as_asked_for_or_all_there_is() {
+        let raw = b"to be or not to be, that is the question".repeat(50);
+        let mut z = Vec::new();
+        Portable.deflate(6, &raw, &mut z);
+        for len in [0, 1, 100, raw.len() - 1, raw.len(), raw.len() + 1, 2 * raw.len()] {
+            let mut out = vec![0; len];
+            let made = inflate_beginning(&z, &mut out).expect("a good stream");
+            assert_eq!((made, &out[..made]), (len.min(raw.len()), &raw[..len.min(raw.len())]));
+        }
+        assert_eq!(inflate_beginning(&z[..z.len() / 2], &mut vec![0; raw.len()]), None);
+        assert_eq!(inflate_beginning(b"\xff\xff", &mut [0; 10]), None);
+    }
 
     #[test]
     fn inflate_wants_the_exact_length() {

@@ -21,6 +21,8 @@ pub enum Fault {
     WrongKind,
     /// Larger than the limit that the operation carried.
     TooLarge,
+    /// The other end of a stream has closed it, or it was shut here.
+    Gone,
     /// A member of an archive whose bytes do not inflate to what its header says.
     Corrupt,
     /// The driver answered with something that the operation cannot have: a bug of the driver.
@@ -38,6 +40,7 @@ impl fmt::Display for Fault {
             Fault::NoSpace => f.write_str("no space left"),
             Fault::WrongKind => f.write_str("is not a regular file"),
             Fault::TooLarge => f.write_str("is larger than the limit"),
+            Fault::Gone => f.write_str("the connection is closed"),
             Fault::Corrupt => f.write_str("does not inflate to what its header says"),
             Fault::Driver => f.write_str("the driver gave an answer of another kind (a bug of cylinder)"),
             Fault::Os(n) => write!(f, "operating system error {n}"),
@@ -111,6 +114,16 @@ pub enum Error {
         /// What was met.
         found: u64,
     },
+    /// The other side of a connection went away, did not answer in time or broke the protocol. The connection is of no use any
+    /// more.
+    Peer {
+        /// Who, as the configuration names it, escaped for printing.
+        peer: String,
+        /// What happened, and what was expected.
+        why: String,
+    },
+    /// Somebody wanted it to end before it was done.
+    Stopped,
     /// The request cannot be met: no such user, no such snapshot, an unknown setting.
     Refused(String),
 }
@@ -136,6 +149,8 @@ impl fmt::Display for Error {
             Error::Busy { object, holder: Some(h) } => write!(f, "{object}: is locked by {h}"),
             Error::Busy { object, holder: None } => write!(f, "{object}: is locked by another process"),
             Error::Limit { object, limit, found } => write!(f, "{object}: found {found}, the limit is {limit}"),
+            Error::Peer { peer, why } => write!(f, "{peer}: {why}"),
+            Error::Stopped => f.write_str("stopped before it was done; the next run goes on"),
             Error::Refused(why) => f.write_str(why),
         }
     }

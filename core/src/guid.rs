@@ -2,12 +2,13 @@
 //!
 //! With the feature `fast` the processor's own SHA instructions are used where it has them; without, `sha1_smol`.
 
-use crate::bytes::hex;
+use crate::bytes::{be32, be64, hex};
 use alloc::string::String;
+use core::cmp::Ordering;
 use core::fmt;
 
 /// The SHA-1 of some content; for a message in cyrus.index its GUID.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Guid(pub [u8; 20]);
 
 impl Guid {
@@ -43,6 +44,20 @@ impl Guid {
             *byte = (hi * 16 + lo) as u8;
         }
         Some(Guid(g))
+    }
+}
+
+/// In the order of the bytes; by numbers, for lists of millions are sorted and searched.
+impl Ord for Guid {
+    fn cmp(&self, other: &Guid) -> Ordering {
+        let numbers = |b: &[u8; 20]| (be64(b, 0), be64(b, 8), be32(b, 16));
+        numbers(&self.0).cmp(&numbers(&other.0))
+    }
+}
+
+impl PartialOrd for Guid {
+    fn partial_cmp(&self, other: &Guid) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -93,6 +108,7 @@ impl Sha1 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     #[test]
     fn value_of_rfc_3174() {
@@ -100,5 +116,20 @@ mod tests {
         assert_eq!(g.to_hex(), "a9993e364706816aba3e25717850c26c9cd0d89d");
         assert_eq!(Guid::from_hex(g.to_hex().as_bytes()), Some(g));
         assert_eq!(Guid::from_hex(b"a9"), None);
+    }
+    #[test]
+    fn the_order_is_that_of_the_bytes() {
+        let mut guids: Vec<Guid> = (0..50u8).map(|n| Guid::of(&[n])).collect();
+        // Pairs that differ in one byte, at each place.
+        guids.extend((0..20).map(|at| {
+            let mut bytes = [7; 20];
+            bytes[at] = 200;
+            Guid(bytes)
+        }));
+        for a in &guids {
+            for b in &guids {
+                assert_eq!(a.cmp(b), a.0.cmp(&b.0));
+            }
+        }
     }
 }

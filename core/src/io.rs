@@ -112,6 +112,10 @@ pub struct OpId(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct FileId(pub u32);
 
+/// A stream of bytes to and from another process or host, named by the driver.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct StreamId(pub u32);
+
 /// What kind of thing a name stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FileKind {
@@ -328,6 +332,31 @@ pub enum Op {
         /// A buffer for the content; its content is dropped.
         buffer: Vec<u8>,
     },
+    /// Connects to a peer, named as the driver's configuration names it -> [`Reply::Stream`]. That a process was started says
+    /// nothing about what it reaches: that shows when something is received.
+    Connect(String),
+    /// Takes all of `data` to be sent -> [`Reply::Bytes`], the buffer, cleared. Answered when the driver's queue for the stream
+    /// has room again.
+    Send {
+        /// The stream.
+        stream: StreamId,
+        /// What to send.
+        data: Vec<u8>,
+    },
+    /// Waits for bytes, at least one and at most `max` -> [`Reply::Bytes`]; none at the end of the stream. One at a time.
+    Receive {
+        /// The stream.
+        stream: StreamId,
+        /// How many bytes.
+        max: usize,
+        /// A buffer to be filled; its content is dropped.
+        buffer: Vec<u8>,
+    },
+    /// What the process behind a stream has written to its standard error, as far as it is kept -> [`Reply::Complaint`].
+    Complaint(StreamId),
+    /// Closes a stream and ends the process behind it -> [`Reply::Unit`]. What is under way on it is answered with
+    /// [`Fault::Gone`].
+    Shut(StreamId),
 }
 
 /// What a driver answers.
@@ -367,6 +396,10 @@ pub enum Reply {
         /// The member's buffer, cleared, for use again.
         member: Vec<u8>,
     },
+    /// A stream that was opened.
+    Stream(StreamId),
+    /// What a process said about itself, if anything.
+    Complaint(Option<String>),
 }
 
 /// What a driver tells a machine.
@@ -376,6 +409,8 @@ pub enum Input {
     Done(OpId, Result<Reply, Fault>),
     /// Time has passed.
     Tick,
+    /// Somebody wants the procedure to end soon; what it has done so far is to be of use.
+    Stop,
 }
 
 /// What a machine tells a driver.
@@ -397,6 +432,11 @@ pub enum Output<T> {
 /// Progress, for people; nothing depends on it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
+    /// What follows is about this user.
+    User {
+        /// Who, escaped.
+        owner: String,
+    },
     /// So much is to be done.
     Expect {
         /// Messages to be handled.
@@ -441,6 +481,7 @@ struct Desk {
     events: RefCell<VecDeque<Event>>,
     replies: RefCell<BTreeMap<OpId, Result<Reply, Fault>>>,
     alarms: RefCell<BTreeMap<u32, Time>>,
+    stopping: Cell<bool>,
 }
 
 /// A procedure's handle on the boundary.
@@ -462,6 +503,23 @@ impl Future for Call {
             Some(result) => Poll::Ready(result),
             None => Poll::Pending,
         }
+    }
+}
+
+/// A call, or the time at which it is given up; see [`Io::by`].
+struct By {
+    call: Call,
+    alarm: Alarm,
+}
+
+impl Future for By {
+    type Output = Option<Result<Reply, Fault>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Poll::Ready(result) = Pin::new(&mut self.call).poll(context) {
+            return Poll::Ready(Some(result));
+        }
+        Pin::new(&mut self.alarm).poll(context).map(|()| None)
     }
 }
 
@@ -507,6 +565,11 @@ impl Io {
         self.0.now.get()
     }
 
+    /// True once somebody wants the procedure to end soon.
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.get()
+    }
+
     fn next_id(&self) -> u32 {
         let id = self.0.last_id.get() + 1;
         self.0.last_id.set(id);
@@ -523,6 +586,11 @@ impl Io {
     /// Waits until `at`.
     pub async fn sleep_until(&self, at: Time) {
         Alarm { desk: self.0.clone(), id: self.next_id(), at }.await;
+    }
+
+    /// The reply to `call`, or `None` if it has not come by `deadline`; then nobody waits for it any more.
+    pub async fn by(&self, call: Call, deadline: Time) -> Option<Result<Reply, Fault>> {
+        By { call, alarm: Alarm { desk: self.0.clone(), id: self.next_id(), at: deadline } }.await
     }
 
     /// Tells something to whoever watches.
@@ -642,6 +710,21 @@ impl Io {
         expect_reply!(self.start(Op::Clock), Reply::Clock(t, r) => (t, r))
     }
 
+    /// See [`Op::Connect`].
+    pub async fn connect(&self, peer: String) -> Result<StreamId, Fault> {
+        expect_reply!(self.start(Op::Connect(peer)), Reply::Stream(s) => s)
+    }
+
+    /// See [`Op::Complaint`].
+    pub async fn complaint(&self, stream: StreamId) -> Result<Option<String>, Fault> {
+        expect_reply!(self.start(Op::Complaint(stream)), Reply::Complaint(c) => c)
+    }
+
+    /// See [`Op::Shut`].
+    pub async fn shut(&self, stream: StreamId) -> Result<(), Fault> {
+        expect_reply!(self.start(Op::Shut(stream)), Reply::Unit => ())
+    }
+
     /// See [`Op::Unseal`].
     pub async fn unseal(&self, member: Vec<u8>, buffer: Vec<u8>) -> Result<(MemberInfo, Vec<u8>, Vec<u8>), Fault> {
         expect_reply!(self.start(Op::Unseal { member, buffer }), Reply::Unsealed { info, raw, member } => (info, raw, member))
@@ -674,8 +757,10 @@ impl<T> Machine for Task<'_, T> {
     fn handle_input(&mut self, now: Time, input: Input) {
         let desk = &self.io.0;
         desk.now.set(now);
-        if let Input::Done(id, result) = input {
-            desk.replies.borrow_mut().insert(id, result);
+        match input {
+            Input::Done(id, result) => drop(desk.replies.borrow_mut().insert(id, result)),
+            Input::Tick => {}
+            Input::Stop => desk.stopping.set(true),
         }
     }
 

@@ -68,6 +68,29 @@ impl fmt::Display for Time {
     }
 }
 
+/// Keeps an average rate. Time in which nothing was wanted is not saved up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pace {
+    per_second: u64,
+    /// When all that was taken so far is paid for.
+    paid: Time,
+}
+
+impl Pace {
+    /// At most so many units a second from `now` on; at least one.
+    pub fn new(per_second: u64, now: Time) -> Pace {
+        Pace { per_second: per_second.max(1), paid: now }
+    }
+
+    /// Takes `amount`. If it comes too early, until when to wait first.
+    pub fn take(&mut self, now: Time, amount: u64) -> Option<Time> {
+        let begin = self.paid.max(now);
+        let cost = u128::from(amount) * NS_PER_S as u128 / u128::from(self.per_second);
+        self.paid = begin.plus(Span(i64::try_from(cost).unwrap_or(i64::MAX)));
+        (begin > now).then_some(begin)
+    }
+}
+
 /// Civil date and time of day in UTC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Civil {
@@ -133,6 +156,16 @@ impl fmt::Display for Civil {
 mod tests {
     use super::*;
     use alloc::string::ToString;
+
+    #[test]
+    fn a_pace_is_kept_on_average_and_not_saved_up() {
+        let mut pace = Pace::new(1000, Time::from_secs(10));
+        assert_eq!(pace.take(Time::from_secs(10), 500), None);
+        assert_eq!(pace.take(Time::from_secs(10), 500), Some(Time(10_500_000_000)));
+        assert_eq!(pace.take(Time(10_500_000_000), 1), Some(Time::from_secs(11)));
+        assert_eq!(pace.take(Time::from_secs(100), 5000), None);
+        assert_eq!(pace.take(Time::from_secs(100), 1), Some(Time::from_secs(105)));
+    }
 
     #[test]
     fn civil_dates_round_trip_over_four_centuries() {

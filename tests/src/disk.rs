@@ -262,6 +262,15 @@ impl SimDisk {
         }
     }
 
+    /// Gives a file the inode number and the time of last change that it had elsewhere. No other file may have that number.
+    pub fn stamp(&mut self, place: &Place, mtime: Time, ino: u64) {
+        let old = self.live[place];
+        let inode = Inode { mtime, ctime: mtime, ..self.inodes.remove(&old).expect("a file") };
+        assert!(self.inodes.insert(ino, inode).is_none(), "inode {ino} is taken");
+        let names = self.live.values_mut().chain(self.durable.values_mut());
+        names.filter(|named| **named == old).for_each(|named| *named = ino);
+    }
+
     /// Takes a name away, and everything below it.
     pub fn take_away(&mut self, place: &Place) {
         let below = place.join(b"");
@@ -503,6 +512,7 @@ impl SimDisk {
             }
             Op::Holder { file, mode } => Ok(Reply::Holder(self.excluding(file, mode).map(|lock| lock.holder.clone()))),
             Op::Clock => Ok(Reply::Clock(self.now, TICK)),
+            Op::Connect(_) | Op::Send { .. } | Op::Receive { .. } | Op::Complaint(_) | Op::Shut(_) => Err(Fault::Gone),
             Op::Seal { kind, flags, mut raw, level, check, mut buffer } => {
                 member::seal(&mut Portable, kind, flags, &raw, level, check.then_some(&mut Vec::new()), &mut buffer)?;
                 raw.clear();
@@ -790,6 +800,11 @@ impl SimDisk {
             Op::Unlock(file) => format!("unlock {}", self.name_of(*file)),
             Op::Holder { file, .. } => format!("who holds {}", self.name_of(*file)),
             Op::Clock => String::from("clock"),
+            Op::Connect(peer) => format!("connect to {peer}"),
+            Op::Send { data, .. } => format!("send {} bytes", data.len()),
+            Op::Receive { max, .. } => format!("receive up to {max} bytes"),
+            Op::Complaint(_) => String::from("complaint"),
+            Op::Shut(_) => String::from("shut"),
             Op::Seal { kind, raw, .. } => format!("seal {} {} bytes", kind.letter() as char, raw.len()),
             Op::Unseal { member, .. } => format!("unseal {} bytes", member.len()),
         }

@@ -20,6 +20,7 @@ use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
 use cylinder_core::guid::Guid;
 use cylinder_core::io::{Io, Place};
+use cylinder_core::pull::Origin;
 use cylinder_core::source::config;
 use cylinder_core::source::lock::Patience;
 use cylinder_core::source::site::{Locking, Site};
@@ -64,9 +65,13 @@ pub fn archive() -> Place {
 pub async fn backup(io: Io) -> Result<Report, Error> {
     let conf = config::load(&io, b"/etc/imapd.conf", "", VersionLine::V3_6).await?;
     let mut site = Site::open(&io, conf, None, Locking::AsServer, Patience::default()).await?;
-    let settings =
-        Settings { archive: story::settings(), source: String::from("local:test"), archive_id: *b"sixteen bytes id" };
-    backup::run(io, &mut site, &anna(), &dir(), &settings).await
+    let settings = Settings {
+        archive: story::settings(),
+        source: String::from("local:test"),
+        archive_id: *b"sixteen bytes id",
+        read_rate: 0,
+    };
+    backup::run(&io, &mut Origin::Local(&mut site), &anna(), &dir(), &settings).await
 }
 
 /// How the tests compact: at once, whatever the share.

@@ -10,6 +10,7 @@ use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::{Error, Fault};
 use cylinder_core::guid::Guid;
 use cylinder_core::io::{Io, LockMode, Op, Place};
+use cylinder_core::pull::Origin;
 use cylinder_core::source::config;
 use cylinder_core::source::lock::Patience;
 use cylinder_core::source::site::{Locking, Site};
@@ -29,13 +30,13 @@ fn anna() -> Owner {
 }
 
 fn settings() -> Settings {
-    Settings { archive: story::settings(), source: String::from("local:test"), archive_id: *b"sixteen bytes id" }
+    Settings { archive: story::settings(), source: String::from("local:test"), archive_id: *b"sixteen bytes id", read_rate: 0 }
 }
 
 async fn run(io: Io) -> Result<Report, Error> {
     let conf = config::load(&io, b"/etc/imapd.conf", "", VersionLine::V3_6).await?;
     let mut site = Site::open(&io, conf, None, Locking::AsServer, Patience::default()).await?;
-    backup::run(io, &mut site, &anna(), &archive_dir(&anna())?, &settings()).await
+    backup::run(&io, &mut Origin::Local(&mut site), &anna(), &archive_dir(&anna())?, &settings()).await
 }
 
 fn backup(disk: &mut SimDisk) -> Result<Report, Error> {

@@ -47,19 +47,32 @@ pub fn run(tools: &mut Tools, op: Op) -> Result<Reply, Fault> {
     }
 }
 
+/// Is called once with the result of an operation, from any thread.
+pub type Answer = Box<dyn FnOnce(Result<Reply, Fault>) + Send>;
+
 type Job = (OpId, Op);
-type Ended = (OpId, Result<Reply, Fault>);
+/// What came of an operation that was done elsewhere than on the calling thread.
+pub struct Ended {
+    /// The run that asked for it: what comes after its end is dropped.
+    run: u32,
+    /// One of a connection's.
+    remote: bool,
+    id: OpId,
+    result: Result<Reply, Fault>,
+}
 
 /// A bounded number of threads, started when there is work for them. Dropping it waits for them.
 pub struct Workers {
     max: usize,
     threads: Vec<JoinHandle<()>>,
     /// None only while dropping.
-    jobs: Option<Sender<Job>>,
-    todo: Arc<Mutex<Receiver<Job>>>,
+    jobs: Option<Sender<(u32, OpId, Op)>>,
+    todo: Arc<Mutex<Receiver<(u32, OpId, Op)>>>,
     done: Sender<Ended>,
     results: Receiver<Ended>,
     under_way: usize,
+    remote: usize,
+    run: u32,
 }
 
 impl Workers {
@@ -68,7 +81,7 @@ impl Workers {
         let (jobs, todo) = channel();
         let (done, results) = channel();
         let todo = Arc::new(Mutex::new(todo));
-        Workers { max, threads: Vec::new(), jobs: Some(jobs), todo, done, results, under_way: 0 }
+        Workers { max, threads: Vec::new(), jobs: Some(jobs), todo, done, results, under_way: 0, remote: 0, run: 0 }
     }
 
     /// Gives a pure operation to a thread; back if there are none and none can be started.
@@ -77,9 +90,9 @@ impl Workers {
             self.start_thread();
         }
         let Some(jobs) = self.jobs.as_ref().filter(|_| !self.threads.is_empty()) else { return Some((id, op)) };
-        match jobs.send((id, op)) {
+        match jobs.send((self.run, id, op)) {
             Ok(()) => self.under_way += 1,
-            Err(unsent) => return Some(unsent.0),
+            Err(unsent) => return Some((unsent.0.1, unsent.0.2)),
         }
         None
     }
@@ -92,30 +105,55 @@ impl Workers {
         }
     }
 
+    /// Takes note of an operation of a connection, and gives what is to be called with its result.
+    pub fn remote(&mut self, id: OpId) -> Answer {
+        self.remote += 1;
+        let (done, run) = (self.done.clone(), self.run);
+        Box::new(move |result| drop(done.send(Ended { run, remote: true, id, result })))
+    }
+
     /// True if a result is to come.
     pub fn is_busy(&self) -> bool {
-        self.under_way > 0
+        self.under_way + self.remote > 0
+    }
+
+    fn take(&mut self, ended: Ended) -> Option<(OpId, Result<Reply, Fault>)> {
+        if ended.run != self.run {
+            return None;
+        }
+        if ended.remote {
+            self.remote -= 1;
+        } else {
+            self.under_way -= 1;
+        }
+        Some((ended.id, ended.result))
     }
 
     /// A result that is there already.
-    pub fn ready(&mut self) -> Option<Ended> {
-        let ended = self.results.try_recv().ok()?;
-        self.under_way -= 1;
-        Some(ended)
+    pub fn ready(&mut self) -> Option<(OpId, Result<Reply, Fault>)> {
+        while let Ok(ended) = self.results.try_recv() {
+            if let Some(ended) = self.take(ended) {
+                return Some(ended);
+            }
+        }
+        None
     }
 
     /// The next result, if it comes before `timeout` has passed.
-    pub fn wait(&mut self, timeout: Duration) -> Option<Ended> {
+    pub fn wait(&mut self, timeout: Duration) -> Option<(OpId, Result<Reply, Fault>)> {
         let ended = self.results.recv_timeout(timeout).ok()?;
-        self.under_way -= 1;
-        Some(ended)
+        self.take(ended)
     }
 
-    /// Waits for everything that is under way, and forgets it.
+    /// Waits for what threads are doing, and forgets it and whatever else is to come.
     pub fn settle(&mut self) {
-        while self.under_way > 0 && self.results.recv().is_ok() {
-            self.under_way -= 1;
+        while self.under_way > 0
+            && let Ok(ended) = self.results.recv()
+        {
+            self.take(ended);
         }
+        self.remote = 0;
+        self.run += 1;
     }
 }
 
@@ -128,15 +166,15 @@ impl Drop for Workers {
     }
 }
 
-fn work(todo: &Mutex<Receiver<Job>>, done: &Sender<Ended>) {
+fn work(todo: &Mutex<Receiver<(u32, OpId, Op)>>, done: &Sender<Ended>) {
     let mut tools = Tools::default();
     loop {
         // The guard must not outlive this line, or only one thread would work.
         let job = todo.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((id, op)) = job else { return };
+        let Ok((run_number, id, op)) = job else { return };
         // A panic is a bug, but one result that never comes would be a run that never ends.
         let result = catch_unwind(AssertUnwindSafe(|| run(&mut tools, op))).unwrap_or(Err(Fault::Driver));
-        if done.send((id, result)).is_err() {
+        if done.send(Ended { run: run_number, remote: false, id, result }).is_err() {
             return;
         }
     }

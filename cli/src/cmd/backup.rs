@@ -1,49 +1,37 @@
 //! `cylinder backup`
 
 use super::compact;
-use crate::args::Backup;
+use crate::args::{Args, Backup, Command};
 use crate::exit::Exit;
+use crate::fleet::plan::{From, JOBS, Plan, Source, Whom};
+use crate::fleet::{self, How, Sum, Watch};
 use crate::host::{self, HostOptions, Outcome, Trouble, owner_shown};
 use crate::output::{self, OutputError, Progress, count, size};
-use cylinder_core::archive::append;
+use argh::FromArgs;
 use cylinder_core::backup::report::{Alarm, Problem, Report, Why};
-use cylinder_core::backup::{self, Settings};
 use cylinder_core::compact::Outcome as Compaction;
-use cylinder_core::compact::policy::Retention;
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
-use cylinder_core::escape::{Shown, shown};
-use cylinder_core::io::{Event, Task};
-use cylinder_core::source::site::Site;
-use cylinder_core::store::archive_dir;
-use cylinder_transport_local::Local;
+use cylinder_core::escape::{Shown, percent, shown, unpercent};
+use cylinder_core::io::Event;
+use cylinder_transport_ssh::Ssh;
 use serde_json::{Value, json};
-use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::cell::RefCell;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// Compression level without `--level`: measured best for mail (FORMAT.md does not depend on it).
 const LEVEL: u8 = 1;
 
-/// Users at a time without `--jobs`: for small ones a run is mostly waiting for the disk.
-const JOBS_MAX: usize = 4;
-
-/// What all workers share.
-struct Run<'a> {
+/// Tells people, or programs, what happens.
+struct Teller<'a> {
     args: &'a Backup,
-    host: &'a HostOptions,
-    store: PathBuf,
-    threads: usize,
-    /// What is retained of whom, unless nothing is to be compacted.
-    retention: Option<Retention>,
-    queue: Mutex<VecDeque<Owner>>,
-    done: Mutex<Summary>,
+    summary: Mutex<Summary>,
 }
 
 #[derive(Default)]
 struct Summary {
-    codes: Vec<Exit>,
     changed: u64,
     messages_added: u64,
     bytes_added: u64,
@@ -51,50 +39,182 @@ struct Summary {
     output: Option<OutputError>,
 }
 
-/// Backs up users, several at a time.
-pub fn run(args: &Backup) -> Outcome {
-    let begun = Instant::now();
-    let host = HostOptions::new(&args.imapd_conf, &args.root, &args.cyrus, args.offline)?.with_patience(args.wait, args.hold);
-    let store = host::store(&args.store)?;
-    let processors = host::threads(None);
-    let (mut driver, mut site) = host.open(&store, args.threads.unwrap_or(processors))?;
-    let owners = owners(args, &mut driver, &mut site)?;
-    let several = owners.len() > 1;
-    let jobs = args.jobs.unwrap_or(processors.min(JOBS_MAX)).clamp(1, owners.len().max(1));
-    let threads = args.threads.unwrap_or((processors / jobs).max(1));
-    if jobs > 1 {
-        (driver, site) = host.open(&store, threads)?;
-    }
-    let retention = if args.no_compact { None } else { Some(compact::retention(&mut driver)?) };
-    let run = Run { args, host: &host, store, threads, retention, queue: Mutex::new(owners.into()), done: Mutex::default() };
-    std::thread::scope(|scope| {
-        for _ in 1..jobs {
-            scope.spawn(|| match run.host.open(&run.store, run.threads) {
-                Ok((mut driver, mut site)) => run.work(&mut driver, &mut site),
-                // The first worker has opened the same a moment ago, and takes over what is left.
-                Err(trouble) => eprintln!("cylinder: one worker less: {trouble:?}"),
-            });
-        }
-        run.work(&mut driver, &mut site);
-    });
-    let summary = run.done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    finish(args, summary, several, begun)
+thread_local! {
+    /// How far the user is whom this thread is at.
+    static PROGRESS: RefCell<Option<(String, Progress)>> = const { RefCell::new(None) };
 }
 
-fn finish(args: &Backup, summary: Summary, several: bool, begun: Instant) -> Outcome {
+/// Backs up users, several at a time.
+pub fn run(args: &Backup) -> Outcome {
+    let mut chance = [0; 16];
+    rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| Error::Refused(format!("the system gives no random bytes: {e}")))?;
+    let Some(path) = &args.record else { return run_with(args, chance) };
+    let bodies = match args.record_bodies.as_str() {
+        "yes" => true,
+        "no" => false,
+        other => return Err(Trouble::Usage(format!("--record-bodies {other}: expected yes or no"))),
+    };
+    if args.config.is_some() || args.jobs.is_some_and(|jobs| jobs > 1) {
+        return Err(Trouble::Usage(String::from("--record: one source, and one user at a time (--jobs 1)")));
+    }
+    let recorded = Recorded { words: std::env::args().skip(1).collect(), threads: host::threads(args.threads), chance };
+    let tape = crate::tape::record(path, &recorded.emit(), bodies)?;
+    let outcome = run_with(args, chance);
+    tape.finish().map_err(|error| Trouble::Usage(format!("--record {path}: {error}")))?;
+    outcome
+}
+
+/// What must be known to run a recorded backup again.
+pub struct Recorded {
+    words: Vec<String>,
+    threads: usize,
+    chance: [u8; 16],
+}
+
+impl Recorded {
+    fn emit(&self) -> Vec<String> {
+        let mut lines = vec![format!("threads {}", self.threads)];
+        lines.push(format!("chance {}", self.chance.map(|b| format!("{b:02x}")).concat()));
+        lines.extend(self.words.iter().map(|word| format!("word {}", percent(word.as_bytes(), b""))));
+        lines
+    }
+
+    /// Reads the lines that say what was recorded.
+    pub fn parse(lines: &[String]) -> Result<Recorded, String> {
+        let mut recorded = Recorded { words: Vec::new(), threads: 1, chance: [0; 16] };
+        for line in lines {
+            let bad = || format!("line `{}`: expected threads, chance or word", shown(line.as_bytes()));
+            match line.split_once(' ').ok_or_else(bad)? {
+                ("threads", n) => recorded.threads = n.parse().map_err(|_| bad())?,
+                ("chance", hex) => {
+                    let byte = |n: usize| hex.get(2 * n..2 * n + 2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+                    for (n, chance) in recorded.chance.iter_mut().enumerate() {
+                        *chance = byte(n).ok_or_else(bad)?;
+                    }
+                }
+                ("word", word) => {
+                    let word = unpercent(word.as_bytes()).ok_or_else(bad)?;
+                    recorded.words.push(String::from_utf8(word).map_err(|_| bad())?);
+                }
+                _ => return Err(bad()),
+            }
+        }
+        Ok(recorded)
+    }
+}
+
+/// Runs a recorded backup again. The recording must have been set.
+pub fn again(recorded: &Recorded) -> Outcome {
+    let words: Vec<&str> = recorded.words.iter().map(String::as_str).collect();
+    let usage = || Trouble::Usage(String::from("the recording is not one of `cylinder backup`"));
+    let args = Args::from_args(&["cylinder"], &words).map_err(|_| usage())?;
+    let Command::Backup(mut args) = args.command else { return Err(usage()) };
+    args.threads = Some(recorded.threads);
+    (args.quiet, args.json) = (true, false);
+    run_with(&args, recorded.chance)
+}
+
+fn run_with(args: &Backup, chance: [u8; 16]) -> Outcome {
+    let begun = Instant::now();
+    let mut plan = plan(args)?;
+    if crate::tape::current().is_some() {
+        plan.jobs = 1;
+        plan.sources.iter_mut().for_each(|source| source.jobs = 1);
+    }
+    crate::stop::watch().map_err(|error| Error::Refused(format!("signals cannot be handled: {error}")))?;
+    let several = !matches!(&plan.whom, Whom::Named(owners) if owners.len() == 1);
+    let level = args.level.or(plan.level).unwrap_or(LEVEL).min(12);
+    let threads = args.threads.or(crate::tape::current().map(|_| host::threads(None)));
+    // A recording is of the backup alone: it must come out the same whenever it is run again.
+    let compact = !args.no_compact && crate::tape::current().is_none();
+    let how = How { level, check: !args.no_check, threads, chance, compact };
+    let teller = Teller { args, summary: Mutex::default() };
+    let sum = fleet::run(&plan, how, &teller)?;
+    let summary = teller.summary.into_inner().unwrap_or_else(PoisonError::into_inner);
+    finish(args, &sum, summary, several, begun)
+}
+
+/// What the options say, or the file that they name.
+fn plan(args: &Backup) -> Result<Plan, Trouble> {
+    if let Some(path) = &args.config {
+        let single = args.from.is_some() || args.all || args.shared || args.imapd_conf.is_some() || args.root.is_some();
+        if single || args.store.is_some() {
+            return Err(Trouble::Usage(String::from("--config says from where, to where and whom; leave that to it")));
+        }
+        let mut plan = Plan::load(Path::new(path))?;
+        plan.store = host::store(&Some(plan.store.display().to_string()))?;
+        plan.jobs = args.jobs.unwrap_or(plan.jobs);
+        if !args.users.is_empty() {
+            plan.whom = Whom::Named(args.users.iter().map(|word| host::owner(word)).collect());
+        }
+        return Ok(plan);
+    }
+    let whom = whom(args)?;
+    let (name, from) = match &args.from {
+        None => {
+            let host = HostOptions::new(&args.imapd_conf, &args.root, &args.cyrus, args.offline)?;
+            let host = host.with_patience(args.wait, args.hold);
+            (host.source(), From::Local(Box::new(host)))
+        }
+        Some(from) => {
+            let local = [args.imapd_conf.is_some(), args.root.is_some(), args.cyrus.is_some(), args.offline];
+            if local.contains(&true) || args.wait.is_some() || args.hold.is_some() {
+                let text = "--from: options about the server's files and locks belong to the `cylinder serve` over there";
+                return Err(Trouble::Usage(String::from(text)));
+            }
+            let mut ssh = Ssh::default();
+            if let Some(command) = &args.serve_command {
+                ssh.command = command.clone();
+            }
+            (from.clone(), From::parse(from, ssh).map_err(Trouble::Usage)?)
+        }
+    };
+    // For small users a run is mostly waiting for the disk, so it is not the processors that count.
+    let jobs = args.jobs.unwrap_or(if matches!(&whom, Whom::Named(owners) if owners.len() == 1) { 1 } else { JOBS });
+    let source = Source { name, from, users: Vec::new(), exclude: Vec::new(), jobs, bandwidth: 0, read_rate: 0 };
+    let store = host::store(&args.store)?;
+    Ok(Plan { sources: vec![source], store, whom, jobs, window: None, retries: 1, level: None, ledger: false })
+}
+
+fn whom(args: &Backup) -> Result<Whom, Trouble> {
+    let mut owners: Vec<Owner> = args.users.iter().map(|word| host::owner(word)).collect();
+    if args.shared {
+        owners.push(Owner::Shared);
+    }
+    match (args.all, owners.is_empty()) {
+        (true, false) => Err(Trouble::Usage(String::from("--all is everybody: name no users beside it"))),
+        (false, true) => Err(Trouble::Usage(String::from("whom? name users, or give --all or --shared"))),
+        (false, false) => {
+            owners.sort();
+            owners.dedup();
+            Ok(Whom::Named(owners))
+        }
+        (true, true) => Ok(Whom::Everybody),
+    }
+}
+
+fn finish(args: &Backup, sum: &Sum, summary: Summary, several: bool, begun: Instant) -> Outcome {
     if let Some(error) = summary.output {
         return Err(Trouble::Output(error));
     }
-    let exit = Exit::of_all(summary.codes.iter().copied());
-    let (users, bad) = (summary.codes.len() as u64, summary.codes.iter().filter(|c| **c != Exit::Ok).count());
+    let stopped = crate::stop::is_wanted();
+    let exit = Exit::of_all(sum.codes.iter().copied().chain((stopped && sum.left > 0).then_some(Exit::Partial)));
+    let (users, bad) = (sum.codes.len() as u64, sum.codes.iter().filter(|c| **c != Exit::Ok).count());
     let seconds = begun.elapsed().as_secs_f64();
     if args.json {
         output::json(&json!({
-            "event": "summary", "users": users, "changed": summary.changed, "not_clean": bad,
+            "event": "summary", "users": users, "changed": summary.changed, "not_clean": bad, "left": sum.left,
             "messages_added": summary.messages_added, "bytes_added": summary.bytes_added,
-            "longest_hold_ms": summary.longest_hold_ms, "seconds": seconds, "exit": exit as u8,
+            "longest_hold_ms": summary.longest_hold_ms, "seconds": seconds, "stopped": stopped, "exit": exit as u8,
         }))?;
-    } else if several && !args.quiet {
+        return Ok(exit);
+    }
+    if sum.left > 0 {
+        let why = if stopped { "stopped" } else { "the time is up" };
+        eprintln!("cylinder: {why}: {} left for the next run", count(sum.left, "user"));
+    }
+    if several && !args.quiet {
         output::line(&format!(
             "{}: {} changed, +{} ({}), {bad} with problems, {seconds:.1} s, locks held for {} ms at most",
             count(users, "user"),
@@ -107,117 +227,64 @@ fn finish(args: &Backup, summary: Summary, several: bool, begun: Instant) -> Out
     Ok(exit)
 }
 
-fn owners(args: &Backup, driver: &mut Local, site: &mut Site) -> Result<Vec<Owner>, Trouble> {
-    let mut owners: Vec<Owner> = args.users.iter().map(|word| host::owner(word)).collect();
-    if args.shared {
-        owners.push(Owner::Shared);
-    }
-    match (args.all, owners.is_empty()) {
-        (true, false) => Err(Trouble::Usage(String::from("--all is everybody: name no users beside it"))),
-        (false, true) => Err(Trouble::Usage(String::from("whom? name users, or give --all or --shared"))),
-        (false, false) => {
-            owners.sort();
-            owners.dedup();
-            Ok(owners)
+impl Watch for Teller<'_> {
+    fn user(&self, owner: &Owner, result: &Result<Report, Error>) -> bool {
+        if crate::tape::is_replay() {
+            return true;
         }
-        (true, true) => everybody(driver, site),
-    }
-}
-
-/// Whoever has a mailbox on the server, and whoever has an archive: a user who has vanished must not go unnoticed.
-fn everybody(driver: &mut Local, site: &mut Site) -> Result<Vec<Owner>, Trouble> {
-    let procedure = |io| async move {
-        let mut owners = site.owners(&io).await?;
-        owners.extend(cylinder_core::store::owners(&io).await?);
-        owners.sort();
-        owners.dedup();
-        Ok::<_, Error>(owners)
-    };
-    Ok(host::run(driver, procedure)?)
-}
-
-impl Run<'_> {
-    /// Takes users from the queue until it is empty or nobody listens any more.
-    fn work(&self, driver: &mut Local, site: &mut Site) {
-        while let Some(owner) = self.next() {
-            let (result, mut progress) = self.one(driver, site, &owner);
-            let compacted = result.as_ref().ok().and_then(|_| self.compact(driver, &owner, &mut progress));
-            progress.clear();
-            let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
-            done.codes.push(result.as_ref().map_or_else(Exit::of, code));
-            if let Ok(report) = &result {
-                done.changed += u64::from(report.commit.is_some());
-                done.messages_added += report.messages_added;
-                done.bytes_added += report.bytes_added;
-                done.longest_hold_ms = done.longest_hold_ms.max(report.longest_hold.ms());
-            }
-            let told = self.tell(&owner, &result).and_then(|()| match &compacted {
-                Some(compacted) => {
-                    done.codes.push(compact::code(compacted));
-                    compact::tell(
-                        &owner_shown(&owner),
-                        compacted,
-                        compact::Verbosity::of(self.args.json, self.args.quiet, true),
-                    )
-                }
-                None => Ok(()),
-            });
-            if let Err(error) = told {
-                done.output = Some(error);
-                return;
+        PROGRESS.with_borrow_mut(|progress| progress.take().map(|(_, mut progress)| progress.clear()));
+        let mut summary = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(report) = result {
+            summary.changed += u64::from(report.commit.is_some());
+            summary.messages_added += report.messages_added;
+            summary.bytes_added += report.bytes_added;
+            summary.longest_hold_ms = summary.longest_hold_ms.max(report.longest_hold.ms());
+        }
+        match self.tell(owner, result) {
+            Ok(()) => true,
+            Err(error) => {
+                summary.output = Some(error);
+                false
             }
         }
     }
 
-    fn next(&self) -> Option<Owner> {
-        if self.done.lock().unwrap_or_else(PoisonError::into_inner).output.is_some() {
-            return None;
+    fn compacted(&self, owner: &Owner, result: &Result<Compaction, Error>) -> bool {
+        PROGRESS.with_borrow_mut(|progress| progress.take().map(|(_, mut progress)| progress.clear()));
+        let mut summary = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
+        let how = compact::Verbosity::of(self.args.json, self.args.quiet, true);
+        match compact::tell(&owner_shown(owner), result, how) {
+            Ok(()) => true,
+            Err(error) => {
+                summary.output = Some(error);
+                false
+            }
         }
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
-    fn one(&self, driver: &mut Local, site: &mut Site, owner: &Owner) -> (Result<Report, Error>, Progress) {
-        let mut progress = Progress::new(self.args.quiet || self.args.json);
-        let who = owner_shown(owner);
-        let result = archive_dir(owner).and_then(|dir| {
-            let settings = self.settings()?;
-            let procedure = |io| async move { backup::run(io, site, owner, &dir, &settings).await };
-            driver.run(Task::new(Local::now(), procedure), &mut |event| match event {
-                Event::Expect { bytes, .. } => progress.expect(bytes),
-                Event::Progress { messages, bytes } => progress.add(&who, messages, bytes),
-                Event::Waiting { object, holder } => {
-                    let holder = holder.map_or_else(String::new, |h| format!(", held by {h}"));
-                    eprintln!("cylinder: {who}: waiting for the lock of {object}{holder}");
-                }
-            })
+    fn source(&self, name: &str, text: &str) {
+        if !crate::tape::is_replay() {
+            eprintln!("cylinder: {}: {text}", Shown(name.as_bytes()));
+        }
+    }
+
+    fn event(&self, event: Event) {
+        let quiet = self.args.quiet || self.args.json;
+        PROGRESS.with_borrow_mut(|progress| match (event, progress.as_mut()) {
+            (Event::User { owner }, _) => *progress = Some((owner, Progress::new(quiet))),
+            (Event::Expect { bytes, .. }, Some((_, progress))) => progress.expect(bytes),
+            (Event::Progress { messages, bytes }, Some((who, progress))) => progress.add(who, messages, bytes),
+            (Event::Waiting { object, holder }, who) => {
+                let who = who.map(|(who, _)| format!("{who}: ")).unwrap_or_default();
+                let holder = holder.map_or_else(String::new, |h| format!(", held by {h}"));
+                eprintln!("cylinder: {who}waiting for the lock of {object}{holder}");
+            }
+            _ => {}
         });
-        (result, progress)
     }
+}
 
-    /// Compacts the archive, if it is time to look and too little of it is alive.
-    fn compact(&self, driver: &mut Local, owner: &Owner, progress: &mut Progress) -> Option<Result<Compaction, Error>> {
-        let policy = self.retention.as_ref()?.policy(owner_shown(owner).as_bytes());
-        let settings = self.settings().map(|settings| compact::when_needed(settings.archive, policy));
-        Some(settings.and_then(|settings| compact::one(driver, owner, &settings, progress)))
-    }
-
-    fn settings(&self) -> Result<Settings, Error> {
-        let mut archive_id = [0; 16];
-        rustix::rand::getrandom(&mut archive_id, rustix::rand::GetRandomFlags::empty())
-            .map_err(|e| Error::Refused(format!("the system gives no random bytes: {e}")))?;
-        Ok(Settings {
-            archive: append::Settings {
-                level: self.args.level.unwrap_or(LEVEL).min(12),
-                check: !self.args.no_check,
-                ahead: 2 * self.threads + 1,
-                checkpoint_bytes: append::Settings::CHECKPOINT_BYTES,
-                software: String::from(super::version::SOFTWARE),
-            },
-            source: self.host.source(),
-            archive_id,
-        })
-    }
-
+impl Teller<'_> {
     fn tell(&self, owner: &Owner, result: &Result<Report, Error>) -> Result<(), OutputError> {
         let who = owner_shown(owner);
         if self.args.json {
@@ -271,14 +338,6 @@ impl Run<'_> {
     }
 }
 
-fn code(report: &Report) -> Exit {
-    match (report.is_damaged(), report.is_clean()) {
-        (true, _) => Exit::Damage,
-        (false, true) => Exit::Ok,
-        (false, false) => Exit::Partial,
-    }
-}
-
 fn alarm_text(alarm: &Alarm) -> String {
     match alarm {
         Alarm::Vanished { before } => format!(
@@ -322,7 +381,7 @@ fn report_json(who: &str, r: &Report) -> Value {
         "event": "user", "user": who, "snapshot": r.commit, "folders": r.folders, "folders_changed": r.folders_changed,
         "names_new": r.names_new, "names_gone": r.names_gone, "messages": r.messages, "messages_added": r.messages_added,
         "bytes_added": r.bytes_added, "archive_bytes": r.archive_bytes, "longest_hold_ms": r.longest_hold.ms(),
-        "unsettled": r.unsettled, "notes": r.notes, "exit": code(r) as u8,
+        "unsettled": r.unsettled, "notes": r.notes, "exit": Exit::of_report(r) as u8,
         "alarm": r.alarm.as_ref().map(alarm_text),
         "problems_count": r.problems_count,
         "problems": r.problems.iter().map(problem_json).collect::<Vec<_>>(),

@@ -62,7 +62,7 @@ fn settings(args: &Compact, threads: usize, policy: Policy) -> Result<Settings, 
         rise: args.rise.unwrap_or(Settings::RISE),
         dry_run: args.dry_run,
         check: !args.no_check,
-        ..when_needed(archive, self::policy(args)?.unwrap_or(policy))
+        ..Settings::when_needed(archive, self::policy(args)?.unwrap_or(policy))
     })
 }
 
@@ -97,19 +97,14 @@ fn policy(args: &Compact) -> Result<Option<Policy>, Trouble> {
     Policy::parse(&words).map(Some).map_err(Trouble::Usage)
 }
 
-/// What a run of `backup` does.
-pub fn when_needed(archive: append::Settings, policy: Policy) -> Settings {
-    Settings { archive, policy, if_needed: true, floor: Settings::FLOOR, rise: Settings::RISE, dry_run: false, check: true }
-}
-
 /// Compacts one archive.
-pub fn one(driver: &mut Local, owner: &Owner, settings: &Settings, progress: &mut Progress) -> Result<Outcome, Error> {
+fn one(driver: &mut Local, owner: &Owner, settings: &Settings, progress: &mut Progress) -> Result<Outcome, Error> {
     let (who, dir) = (owner_shown(owner), archive_dir(owner)?);
     let procedure = |io: Io| async move { compact::run(&io, &dir, settings).await };
     let result = driver.run(Task::new(Local::now(), procedure), &mut |event| match event {
         Event::Expect { bytes, .. } => progress.expect(bytes),
         Event::Progress { messages, bytes } => progress.add(&who, messages, bytes),
-        Event::Waiting { .. } => {}
+        Event::Waiting { .. } | Event::User { .. } => {}
     });
     match result {
         Err(Error::World { fault: Fault::NotFound, doing: "open", .. }) => {

@@ -4,6 +4,7 @@ use crate::args::Erase;
 use crate::exit::Exit;
 use crate::host::{self, Outcome, Trouble, owner_shown};
 use crate::output::{self, count, size};
+use cylinder_core::compact::Settings;
 use cylinder_core::compact::erase::{self, Erased};
 use cylinder_core::compact::policy::Policy;
 use cylinder_core::error::{Error, Fault};
@@ -26,7 +27,7 @@ pub fn run(args: &Erase) -> Outcome {
     let mut driver = host::store_driver(&store, threads);
     let owner = host::owner(&args.user);
     let (dir, who) = (archive_dir(&owner)?, owner_shown(&owner));
-    let mut settings = super::compact::when_needed(super::compact::archive_settings(None, threads), Policy::EVERYTHING);
+    let mut settings = Settings::when_needed(super::compact::archive_settings(None, threads), Policy::EVERYTHING);
     settings.dry_run = !args.yes;
     let result = host::run(&mut driver, |io| async {
         let io = io;

@@ -52,7 +52,7 @@ pub fn run(args: &Extract) -> Outcome {
     let result = driver.run(Task::new(Local::now(), procedure), &mut |event| match event {
         Event::Expect { bytes, .. } => progress.expect(bytes),
         Event::Progress { messages, bytes } => progress.add(&args.dir, messages, bytes),
-        Event::Waiting { .. } => {}
+        Event::Waiting { .. } | Event::User { .. } => {}
     });
     progress.clear();
     result?;

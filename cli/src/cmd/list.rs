@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::host::{Outcome, Trouble};
 use crate::output::{self, size};
 use cylinder_core::archive::read::{CommitAt, Reader};
-use cylinder_core::archive::record::{FolderRow, Table};
+use cylinder_core::archive::record::{FolderRow, MessageAt, Table};
 use cylinder_core::cyrus::utf7;
 use cylinder_core::error::Error;
 use cylinder_core::escape::{Shown, shown};
@@ -16,8 +16,9 @@ use mail_parser::MessageParser;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Bytes of a message that are looked at for its subject and sender.
-const TOP_MAX: usize = 64 << 10;
+/// Bytes of a message that are looked at for its subject and sender, and how many if its header does not end there.
+const TOP: usize = 16 << 10;
+const TOP_MAX: usize = 256 << 10;
 
 /// What people want to see of a message.
 #[derive(Clone, Default)]
@@ -147,10 +148,23 @@ async fn read_tops(
     wanted.dedup();
     let found = wanted.iter().map(|m| (m.guid, m.size)).collect();
     let mut tops = BTreeMap::new();
-    reader
-        .tops(&mut wanted, TOP_MAX, &mut |m, bytes| drop(tops.insert(m.guid, bytes.map_or_else(|e| failed(&e), parse))))
-        .await?;
+    for max in [TOP, TOP_MAX] {
+        let mut cut = Vec::new();
+        let mut take = |m: &MessageAt, bytes: Result<&[u8], Error>| {
+            if bytes.as_ref().is_ok_and(|bytes| bytes.len() == max && !has_end_of_header(bytes)) {
+                cut.push(*m);
+            }
+            tops.insert(m.guid, bytes.map_or_else(|e| failed(&e), parse));
+        };
+        reader.tops(&mut wanted, max, &mut take).await?;
+        wanted = cut;
+    }
     Ok((tops, found))
+}
+
+/// True if the empty line that ends a header is in it.
+fn has_end_of_header(bytes: &[u8]) -> bool {
+    bytes.windows(3).any(|w| w == b"\n\r\n" || w.starts_with(b"\n\n"))
 }
 
 fn failed(error: &Error) -> Top {

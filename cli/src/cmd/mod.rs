@@ -10,6 +10,8 @@ pub mod inspect;
 pub mod list;
 pub mod log;
 pub mod mark;
+pub mod replay;
+pub mod serve;
 pub mod show;
 pub mod users;
 pub mod verify;

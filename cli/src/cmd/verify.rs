@@ -50,7 +50,7 @@ fn one(args: &Verify, driver: &mut Local, owner: &Owner, threads: usize) -> Outc
     let result = driver.run(Task::new(Local::now(), procedure), &mut |event| match event {
         Event::Expect { bytes, .. } => progress.expect(bytes),
         Event::Progress { messages, bytes } => progress.add(&who, messages, bytes),
-        Event::Waiting { .. } => {}
+        Event::Waiting { .. } | Event::User { .. } => {}
     });
     progress.clear();
     match result {

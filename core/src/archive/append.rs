@@ -77,7 +77,7 @@ pub struct Writer {
     messages: Vec<(Guid, u64, u32)>,
     notes: Vec<String>,
     damage: Option<Error>,
-    other: bool,
+    overtaken: bool,
 }
 
 impl core::ops::Deref for Writer {
@@ -97,19 +97,22 @@ impl Writer {
     pub async fn open(io: &Io, dir: &Place, settings: &Settings, id: [u8; 16]) -> Result<Writer, Error> {
         io.make_dir(dir).await.map_err(|fault| Error::world("make directory", dir.shown(), fault))?;
         let lock = lock(io, dir).await?;
-        let mut unreadable = None;
+        let (mut unreadable, mut found) = (None, false);
         let opened = async {
             match Reader::open(io, dir).await {
                 Err(Error::World { fault: Fault::NotFound, .. }) => {}
                 Err(Error::Damage(damage)) => unreadable = Some(set_all_aside(io, dir, &damage).await?),
-                other => return other,
+                other => {
+                    found = true;
+                    return other;
+                }
             }
             create(io, dir, settings, id).await?;
             Reader::open(io, dir).await
         };
         match opened.await {
             Ok(reader) => {
-                let mut writer = Writer::begin(reader, settings, lock).await?;
+                let mut writer = Writer::begin(reader, settings, lock, found).await?;
                 writer.damage = unreadable;
                 Ok(writer)
             }
@@ -137,15 +140,11 @@ impl Writer {
             _ => false,
         };
         if same && reader.state == End::Footer {
-            return Writer::begin(reader, settings, lock).await;
+            return Writer::begin(reader, settings, lock, false).await;
         }
         reader.close().await;
         match Reader::open(&io, &dir).await {
-            Ok(reader) => {
-                let mut writer = Writer::begin(reader, settings, lock).await?;
-                writer.other = !same;
-                Ok(writer)
-            }
+            Ok(reader) => Writer::begin(reader, settings, lock, !same).await,
             Err(error) => {
                 let _ = io.close(lock).await;
                 Err(error)
@@ -153,7 +152,7 @@ impl Writer {
         }
     }
 
-    async fn begin(reader: Reader, settings: &Settings, lock: FileId) -> Result<Writer, Error> {
+    async fn begin(reader: Reader, settings: &Settings, lock: FileId, overtaken: bool) -> Result<Writer, Error> {
         let place = reader.dir.join(ARCHIVE);
         let file = match reader.io.open(&place, How::Write).await {
             Ok(file) => file,
@@ -165,7 +164,7 @@ impl Writer {
         };
         let out = Packer::new(&reader.io, file, reader.end, place.shown(), settings);
         let (settings, messages, notes) = (settings.clone(), Vec::new(), Vec::new());
-        let mut writer = Writer { reader, settings, out, lock, messages, notes, damage: None, other: false };
+        let mut writer = Writer { reader, settings, out, lock, messages, notes, damage: None, overtaken };
         match writer.prepare().await {
             Ok(()) => Ok(writer),
             Err(error) => {
@@ -199,15 +198,14 @@ impl Writer {
         &self.notes
     }
 
+    /// True if the archive is not the one that the caller has seen: somebody else has written it, or made it, since.
+    pub fn is_overtaken(&self) -> bool {
+        self.overtaken
+    }
+
     /// What was wrong with a file that was set aside as a whole.
     pub fn damage(&self) -> Option<&Error> {
         self.damage.as_ref()
-    }
-
-    /// True if this is not what the reader of [`Writer::from_reader`] had: somebody has appended or compacted in between, and
-    /// no place that was read from it may be used any more.
-    pub fn is_other(&self) -> bool {
-        self.other
     }
 
     /// True if something was appended since the last commit of a snapshot.

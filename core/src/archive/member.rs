@@ -6,7 +6,7 @@
 //! files.
 
 use crate::bytes::{le16, le32, le64};
-use crate::codec::Codec;
+use crate::codec::{Codec, inflate_beginning};
 use crate::crc32::crc32;
 use crate::error::{Damage, Fault};
 use crate::guid::Guid;
@@ -94,7 +94,7 @@ impl Kind {
         }
     }
 
-    fn from_letter(letter: u8) -> Option<Kind> {
+    pub(crate) fn from_letter(letter: u8) -> Option<Kind> {
         Kind::ALL.into_iter().find(|k| k.letter() == letter)
     }
 }
@@ -260,6 +260,18 @@ pub fn is_whole(member: &[u8]) -> bool {
             && crc32(&member[info.body_start()..member.len() - TRAILER_LEN]) == info.deflated_crc
             && le32(member, member.len() - 4) == info.raw_len
     })
+}
+
+/// The first `len` bytes of a whole member's content, fewer if it has no more. [`Fault::Corrupt`] if the member is damaged, as
+/// far as [`is_whole`] and these bytes tell.
+pub fn beginning(member: &[u8], len: usize) -> Result<Vec<u8>, Fault> {
+    if !is_whole(member) {
+        return Err(Fault::Corrupt);
+    }
+    let info = parse_header(member).map_err(|_| Fault::Corrupt)?;
+    let mut out = alloc::vec![0; len.min(info.raw_len as usize)];
+    let made = inflate_beginning(&member[info.body_start()..member.len() - TRAILER_LEN], &mut out);
+    if made == Some(out.len()) { Ok(out) } else { Err(Fault::Corrupt) }
 }
 
 /// The end of an archive: where it is itself, and the commit that it closes.

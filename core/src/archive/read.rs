@@ -6,13 +6,16 @@
 use super::entry::{self, EntryKind, Parsed};
 use super::member::{self, FOOTER_LEN, Footer, HEADER_LEN, Kind, MEMBER_MAX, MemberInfo, RAW_MAX, TO_BE_CONTINUED};
 use super::record::{Commit, CommitKind, LIST_MAX, Location, MessageAt, MessageList, Part, TABLE_MAX, Table};
+use crate::bytes::be32;
 use crate::error::{Damage, Error, Fault};
 use crate::escape::shown;
 use crate::guid::Guid;
 use crate::io::{FileId, How, Io, Place};
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 
 /// The archive's name in its directory.
 pub const ARCHIVE: &[u8] = b"archive.tar.gz";
@@ -61,27 +64,65 @@ pub struct Reader {
     /// Where the head's member ends.
     pub(super) end: u64,
     pub(super) state: End,
+    /// The metadata member that was read last, and its offset: the files of one folder stand beside each other.
+    held: RefCell<Option<(u64, Rc<Member>)>>,
 }
 
-/// The SHA-1s of all messages of an archive: 20 bytes for each.
+/// What a member's header says, and its content.
+type Member = (MemberInfo, Vec<u8>);
+
+/// The SHA-1s of all messages of an archive: 22 bytes for each.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Catalogue(Vec<Guid>);
+pub struct Catalogue {
+    /// In ascending order.
+    guids: Vec<Guid>,
+    /// Where those of the n-th share of all possible SHA-1s begin, and at last where all end. A run asks for every message of
+    /// each folder that has changed, and SHA-1s are spread so evenly that few are left to compare.
+    starts: Vec<usize>,
+    /// How many of the first 32 bits tell nothing of the share.
+    shift: u32,
+}
 
 impl Catalogue {
+    /// The catalogue of these, which are in ascending order.
+    fn new(guids: Vec<Guid>) -> Catalogue {
+        // Shares of four to eight, so that their table is small.
+        let bits = guids.len().checked_ilog2().unwrap_or(0).clamp(3, 26) - 2;
+        let (shift, shares) = (32 - bits, 1 << bits);
+        let mut starts = Vec::with_capacity(shares + 1);
+        for (at, guid) in guids.iter().enumerate() {
+            starts.resize(starts.len().max(share(guid, shift) + 1), at);
+        }
+        starts.resize(shares + 1, guids.len());
+        Catalogue { guids, starts, shift }
+    }
+
     /// True if the archive has this message.
     pub fn contains(&self, guid: &Guid) -> bool {
-        self.0.binary_search(guid).is_ok()
+        let share = share(guid, self.shift);
+        let (Some(from), Some(to)) = (self.starts.get(share), self.starts.get(share + 1)) else { return false };
+        self.guids[*from..*to].binary_search(guid).is_ok()
+    }
+
+    /// The SHA-1s, in order.
+    pub fn guids(&self) -> &[Guid] {
+        &self.guids
     }
 
     /// How many messages it has.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.guids.len()
     }
 
     /// True if it has none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.guids.is_empty()
     }
+}
+
+/// The number of a SHA-1's share of all.
+fn share(guid: &Guid, shift: u32) -> usize {
+    (be32(&guid.0, 0) >> shift) as usize
 }
 
 /// Takes the beginning of a message, or why it cannot be read; see [`Reader::tops`].
@@ -108,7 +149,7 @@ impl Reader {
         match opened.await {
             Ok((len, head, end, state)) => {
                 let (io, dir) = (io.clone(), dir.clone());
-                Ok(Reader { io, dir, place, file, len, head, end, state })
+                Ok(Reader { io, dir, place, file, len, head, end, state, held: RefCell::default() })
             }
             Err(error) => {
                 let _ = io.close(file).await;
@@ -219,7 +260,7 @@ impl Reader {
     /// The SHA-1s of all messages, as far as the lists can be read, and why some cannot.
     pub async fn catalogue(&self) -> Result<(Catalogue, Vec<Damage>), Error> {
         let (guids, damage) = self.gather(|m| m.guid, |guid: &Guid| *guid).await?;
-        Ok((Catalogue(guids), damage))
+        Ok((Catalogue::new(guids), damage))
     }
 
     async fn gather<T: Ord>(
@@ -282,7 +323,8 @@ impl Reader {
     }
 
     async fn copy(&self, at: Location, wanted: Option<Guid>, sink: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
-        let (info, raw) = self.member(at.member).await?;
+        let first = self.first_member(at.member).await?;
+        let (info, raw) = &*first;
         let bytes = raw.get(at.inside as usize..).unwrap_or_default();
         let bad = |what: &str| Error::from(Damage::new("archive", at.member, "entry", what, format!("an entry at {at}")));
         let Parsed::Entry(entry, start) = entry::parse(bytes)? else { return Err(bad("no header")) };
@@ -336,32 +378,59 @@ impl Reader {
     }
 
     /// Gives the beginning of each of these messages to `each`, at most `max` bytes of it, in the order of the archive: each
-    /// member is inflated once. A message that cannot be read is given as an error.
+    /// member is read once, and inflated as far as it is needed. A message that cannot be read is given as an error.
     pub async fn tops(&self, messages: &mut [MessageAt], max: usize, each: &mut TopSink<'_>) -> Result<(), Error> {
         messages.sort_by_key(|m| m.at);
-        let mut held: Option<(u64, Vec<u8>)> = None;
-        for message in messages.iter() {
-            if held.as_ref().is_none_or(|(offset, _)| *offset != message.at.member) {
-                held = match self.member(message.at.member).await {
-                    Ok((_, raw)) => Some((message.at.member, raw)),
-                    Err(error @ Error::Damage(_)) => {
-                        each(message, Err(error));
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                };
+        for those in messages.chunk_by(|a, b| a.at.member == b.at.member) {
+            let needed = those.last().map_or(0, |m| (m.at.inside as usize).saturating_add(entry::BLOCK + max));
+            match self.beginning(those[0].at.member, needed).await {
+                Ok(raw) => those.iter().for_each(|message| each(message, top(&raw, message.at, max))),
+                Err(error @ Error::Damage(_)) => those.iter().for_each(|message| each(message, Err(error.clone()))),
+                Err(error) => return Err(error),
             }
-            let raw = held.as_ref().map_or(&[][..], |(_, raw)| raw);
-            each(message, top(raw, message.at, max));
         }
         Ok(())
     }
 
+    /// The content of the member at `offset`, `len` bytes of it at least unless it has no more.
+    async fn beginning(&self, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
+        let (info, member) = self.raw_member(offset).await?;
+        // What inflates a part is slower than what inflates the whole.
+        let unsealed = if (info.raw_len as usize) < len.saturating_mul(2) {
+            self.io.unseal(member, Vec::new()).await.map(|(_, raw, _)| raw)
+        } else {
+            member::beginning(&member, len)
+        };
+        unsealed.map_err(|fault| self.named(bad_member(fault, offset, info.len.into())))
+    }
+
+    /// The member at `offset`, in which an entry begins.
+    async fn first_member(&self, offset: u64) -> Result<Rc<Member>, Error> {
+        if let Some((at, member)) = &*self.held.borrow()
+            && *at == offset
+        {
+            return Ok(member.clone());
+        }
+        let member = Rc::new(self.member(offset).await?);
+        if member.0.kind == Kind::Meta {
+            *self.held.borrow_mut() = Some((offset, member.clone()));
+        }
+        Ok(member)
+    }
+
     /// The member at `offset` and its content.
-    pub(crate) async fn member(&self, offset: u64) -> Result<(MemberInfo, Vec<u8>), Error> {
+    pub(crate) async fn member(&self, offset: u64) -> Result<Member, Error> {
+        let (info, member) = self.raw_member(offset).await?;
+        let unsealed = self.io.unseal(member, Vec::new()).await;
+        unsealed.map(|(info, raw, _)| (info, raw)).map_err(|fault| self.named(bad_member(fault, offset, info.len.into())))
+    }
+
+    /// The member at `offset` as it stands.
+    async fn raw_member(&self, offset: u64) -> Result<(MemberInfo, Vec<u8>), Error> {
         let head = read_at(&self.io, self.file, offset, FOOTER_LEN).await.map_err(|e| self.named(e))?;
         let info = member::parse_header(&head).map_err(|d| shift(d, offset))?;
-        read_member(&self.io, self.file, offset, u64::from(info.len)).await.map_err(|e| self.named(e))
+        let member = read_at(&self.io, self.file, offset, info.len as usize).await.map_err(|e| self.named(e))?;
+        Ok((info, member))
     }
 
     /// The content of the one entry that fills the members of `part`.
@@ -454,12 +523,15 @@ async fn read_member(io: &Io, file: FileId, offset: u64, len: u64) -> Result<(Me
         });
     }
     let member = read_at(io, file, offset, len).await?;
-    match io.unseal(member, Vec::new()).await {
-        Ok((info, raw, _)) => Ok((info, raw)),
-        Err(Fault::Corrupt) => {
-            Err(Damage::new("archive", offset, "member", "damaged bytes", format!("{len} good ones")).into())
-        }
-        Err(fault) => Err(Error::world("inflate", String::new(), fault)),
+    let unsealed = io.unseal(member, Vec::new()).await;
+    unsealed.map(|(info, raw, _)| (info, raw)).map_err(|fault| bad_member(fault, offset, len as u64))
+}
+
+/// Why a member of `len` bytes could not be unsealed.
+fn bad_member(fault: Fault, offset: u64, len: u64) -> Error {
+    match fault {
+        Fault::Corrupt => Damage::new("archive", offset, "member", "damaged bytes", format!("{len} good ones")).into(),
+        fault => Error::world("inflate", String::new(), fault),
     }
 }
 
@@ -598,4 +670,29 @@ async fn judge_tail(io: &Io, file: FileId, end: u64, len: u64) -> Result<End, Er
         at += member_len;
     }
     Ok(if next_header(io, file, at + 1, len).await?.is_some() { End::Damaged } else { End::Interrupted })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_catalogue_knows_what_it_has_and_nothing_else() {
+        // Even ones are in it. Those of the second kind are not spread at all.
+        let spread = |n: u32| Guid::of(&n.to_be_bytes());
+        let dense = |n: u32| Guid([[0xff; 16].as_slice(), &n.to_be_bytes()].concat().try_into().expect("20 bytes"));
+        for of in [spread, dense] {
+            for count in [0, 1, 2, 7, 8, 9, 1000, 5000] {
+                let mut guids: Vec<Guid> = (0..count).map(|n| of(2 * n)).collect();
+                guids.sort();
+                let catalogue = Catalogue::new(guids);
+                assert_eq!(catalogue.len(), count as usize);
+                for n in 0..count {
+                    assert!(catalogue.contains(&of(2 * n)) && !catalogue.contains(&of(2 * n + 1)), "{n} of {count}");
+                }
+                assert!(!catalogue.contains(&Guid::NULL) && !catalogue.contains(&Guid([0xff; 20])));
+            }
+        }
+        assert!(!Catalogue::default().contains(&Guid::NULL));
+    }
 }

@@ -8,11 +8,11 @@ use crate::error::Damage;
 use crate::escape::{percent, shown, unpercent};
 use crate::guid::Guid;
 use crate::io::Tuple;
+use crate::lines::{Line, Words, lines, parse_number, parse_time};
 use crate::time::Time;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::cell::Cell;
 use core::fmt::Write as _;
 
 /// The longest commit record.
@@ -248,11 +248,11 @@ impl Table {
                         line.stamps(tuple);
                     }
                     line.show("sha1", sha1);
-                    line.at(*at);
+                    line.maybe("at", at.location());
                 }
                 StateContent::Link { target, at } => {
                     line.text("link", target);
-                    line.at(*at);
+                    line.maybe("at", at.location());
                 }
             }
         }
@@ -261,9 +261,9 @@ impl Table {
 
     /// Reads the text. Unknown lines and words are left out, as FORMAT.md says.
     pub fn parse(b: &[u8]) -> Result<Table, Damage> {
-        let mut lines = lines(b, "meta/folders", TABLE_MAGIC)?;
+        let lines = lines(b, "meta/folders", TABLE_MAGIC)?;
         let mut table = Table::default();
-        while let Some(words) = lines.next() {
+        for words in lines {
             match words.first {
                 b"database" => table.databases.push(DatabaseRow { name: words.string("name")?, tuple: words.tuple()? }),
                 b"folder" => table.folders.push(FolderRow::parse(&words)?),
@@ -271,7 +271,7 @@ impl Table {
                     let row =
                         table.folders.last_mut().ok_or_else(|| words.damage("file", "no folder before it", "a folder line"))?;
                     let (name, tuple) = (words.string("name")?, words.tuple()?);
-                    row.files.push(FileRow { name, tuple, sha1: words.guid("sha1")?, at: words.at()? });
+                    row.files.push(FileRow { name, tuple, sha1: words.guid("sha1")?, at: slot(&words)? });
                 }
                 b"missing" => {
                     let row = table
@@ -313,7 +313,7 @@ impl FolderRow {
             line.text("name", file.name.as_bytes());
             line.tuple(&file.tuple);
             line.show("sha1", file.sha1);
-            line.at(file.at);
+            line.maybe("at", file.at.location());
         }
         for missing in &self.missing {
             let mut line = Line::new(out, "missing");
@@ -355,201 +355,25 @@ impl StateRow {
     fn parse(words: &Words<'_>) -> Result<StateRow, Damage> {
         let name = words.bytes("name")?;
         if words.get("link").is_some() {
-            let content = StateContent::Link { target: words.bytes("link")?, at: words.at()? };
+            let content = StateContent::Link { target: words.bytes("link")?, at: slot(words)? };
             return Ok(StateRow { name, tuple: None, content });
         }
         let size = words.number("size")?;
         let tuple = if words.get("ino").is_some() { Some(words.stamps(size)?) } else { None };
-        let content = StateContent::File { sha1: words.guid("sha1")?, size, at: words.at()? };
+        let content = StateContent::File { sha1: words.guid("sha1")?, size, at: slot(words)? };
         Ok(StateRow { name, tuple, content })
     }
 }
 
-/// Writes one line.
-struct Line<'a>(&'a mut String);
-
-impl<'a> Line<'a> {
-    fn new(out: &'a mut String, first: &str) -> Line<'a> {
-        out.push_str(first);
-        Line(out)
-    }
-
-    fn show(&mut self, key: &str, value: impl core::fmt::Display) {
-        // Writing to a String cannot fail.
-        let _ = write!(self.0, " {key}={value}");
-    }
-
-    fn maybe<T: core::fmt::Display>(&mut self, key: &str, value: Option<T>) {
-        if let Some(value) = value {
-            self.show(key, value);
-        }
-    }
-
-    fn text(&mut self, key: &str, value: &[u8]) {
-        self.show(key, percent(value, b""));
-    }
-
-    fn tuple(&mut self, tuple: &Tuple) {
-        self.show("size", tuple.size);
-        self.stamps(tuple);
-    }
-
-    fn stamps(&mut self, tuple: &Tuple) {
-        self.show("mtime", tuple.mtime);
-        self.show("ctime", tuple.ctime);
-        self.show("ino", tuple.ino);
-    }
-
-    fn at(&mut self, at: Slot) {
-        self.maybe("at", at.location());
-    }
-}
-
-impl Drop for Line<'_> {
-    fn drop(&mut self) {
-        self.0.push('\n');
-    }
-}
-
-/// Reads lines.
-struct Lines<'a> {
-    object: &'static str,
-    whole: &'a [u8],
-    at: usize,
-}
-
-/// One line: a first word, then `key=value`.
-struct Words<'a> {
-    object: &'static str,
-    offset: u64,
-    first: &'a [u8],
-    rest: &'a [u8],
-    /// Where in `rest` the last word that was asked for ends: they are asked for in the order in which they are written.
-    at: Cell<usize>,
-}
-
-fn lines<'a>(b: &'a [u8], object: &'static str, magic: &str) -> Result<Lines<'a>, Damage> {
-    let Some(rest) = b.strip_prefix(magic.as_bytes()).and_then(|rest| rest.strip_prefix(b"\n")) else {
-        let found = shown(&b[..b.len().min(40)]);
-        return Err(Damage::new(object, 0, "first line", format!("`{found}`"), format!("`{magic}`")));
-    };
-    if !rest.is_empty() && !rest.ends_with(b"\n") {
-        return Err(Damage::new(object, b.len() as u64, "end", "no line end", "a line end"));
-    }
-    Ok(Lines { object, whole: b, at: b.len() - rest.len() })
-}
-
-impl<'a> Lines<'a> {
-    fn next(&mut self) -> Option<Words<'a>> {
-        let rest = &self.whole[self.at..];
-        if rest.is_empty() {
-            return None;
-        }
-        let len = rest.iter().position(|&c| c == b'\n').unwrap_or(rest.len());
-        let line = &rest[..len];
-        let offset = self.at as u64;
-        self.at += (len + 1).min(rest.len());
-        let space = line.iter().position(|&c| c == b' ').unwrap_or(line.len());
-        Some(Words {
-            object: self.object,
-            offset,
-            first: &line[..space],
-            rest: &line[(space + 1).min(line.len())..],
-            at: Cell::new(0),
-        })
-    }
-}
-
-impl<'a> Words<'a> {
-    fn damage(&self, field: &'static str, found: &str, expected: &str) -> Damage {
-        Damage::new(self.object, self.offset, field, format!("`{found}`"), expected)
-    }
-
-    fn get(&self, key: &str) -> Option<&'a [u8]> {
-        self.find(self.at.get(), key).or_else(|| self.find(0, key))
-    }
-
-    /// The value of the first word with this key from the offset `at` on.
-    fn find(&self, mut at: usize, key: &str) -> Option<&'a [u8]> {
-        while at < self.rest.len() {
-            let word = &self.rest[at..];
-            let len = word.iter().position(|&c| c == b' ').unwrap_or(word.len());
-            at += len + 1;
-            if let Some(value) = word[..len].strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) {
-                self.at.set(at);
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn need(&self, key: &'static str) -> Result<&'a [u8], Damage> {
-        self.get(key).ok_or_else(|| self.damage(key, &shown(self.first), "a line with this word"))
-    }
-
-    fn bytes(&self, key: &'static str) -> Result<Vec<u8>, Damage> {
-        let word = self.need(key)?;
-        unpercent(word).ok_or_else(|| self.damage(key, &shown(word), "two hexadecimal digits after `%`"))
-    }
-
-    fn string(&self, key: &'static str) -> Result<String, Damage> {
-        String::from_utf8(self.bytes(key)?).map_err(|_| self.damage(key, "bytes that are not UTF-8", "text"))
-    }
-
-    fn number<T: core::str::FromStr>(&self, key: &'static str) -> Result<T, Damage> {
-        parse_number(self.need(key)?).ok_or_else(|| self.damage(key, &shown(self.get(key).unwrap_or_default()), "a number"))
-    }
-
-    fn number_opt<T: core::str::FromStr>(&self, key: &'static str) -> Result<Option<T>, Damage> {
-        if self.get(key).is_none() { Ok(None) } else { self.number(key).map(Some) }
-    }
-
-    fn guid(&self, key: &'static str) -> Result<Guid, Damage> {
-        let word = self.need(key)?;
-        Guid::from_hex(word).ok_or_else(|| self.damage(key, &shown(word), "40 hexadecimal digits"))
-    }
-
-    fn guid_opt(&self, key: &'static str) -> Result<Option<Guid>, Damage> {
-        if self.get(key).is_none() { Ok(None) } else { self.guid(key).map(Some) }
-    }
-
-    fn time(&self, key: &'static str) -> Result<Time, Damage> {
-        let word = self.need(key)?;
-        parse_time(word).ok_or_else(|| self.damage(key, &shown(word), "seconds.nanoseconds"))
-    }
-
-    fn tuple(&self) -> Result<Tuple, Damage> {
-        let size = self.number("size")?;
-        self.stamps(size)
-    }
-
-    /// The rest of the tuple of a file of this size.
-    fn stamps(&self, size: u64) -> Result<Tuple, Damage> {
-        Ok(Tuple { size, mtime: self.time("mtime")?, ctime: self.time("ctime")?, ino: self.number("ino")? })
-    }
-
-    fn at(&self) -> Result<Slot, Damage> {
-        let word = self.need("at")?;
-        let plus = word.iter().position(|&c| c == b'+');
-        let location = plus.and_then(|at| {
-            let (member, inside) = (parse_number(&word[..at])?, parse_number(&word[at + 1..])?);
-            Some(Location { member, inside })
-        });
-        location.map(Slot::At).ok_or_else(|| self.damage("at", &shown(word), "offset+offset"))
-    }
-}
-
-fn parse_number<T: core::str::FromStr>(word: &[u8]) -> Option<T> {
-    core::str::from_utf8(word).ok()?.parse().ok()
-}
-
-fn parse_time(word: &[u8]) -> Option<Time> {
-    let dot = word.iter().position(|&c| c == b'.')?;
-    let (secs, nanos): (i64, u32) = (parse_number(&word[..dot])?, parse_number(&word[dot + 1..])?);
-    if word.len() - dot != 10 {
-        return None;
-    }
-    Some(Time(secs.checked_mul(1_000_000_000)?.checked_add(i64::from(nanos))?))
+/// Where an entry is, as `offset+offset`.
+fn slot(words: &Words<'_>) -> Result<Slot, Damage> {
+    let word = words.need("at")?;
+    let plus = word.iter().position(|&c| c == b'+');
+    let location = plus.and_then(|at| {
+        let (member, inside) = (parse_number(&word[..at])?, parse_number(&word[at + 1..])?);
+        Some(Location { member, inside })
+    });
+    location.map(Slot::At).ok_or_else(|| words.damage("at", &shown(word), "offset+offset"))
 }
 
 /// A place in the file and what is there: offset and length of members, SHA-1 of their content.
@@ -699,9 +523,9 @@ impl Commit {
         if b.len() > COMMIT_MAX {
             return Err(Damage::new(object, 0, "length", b.len(), format!("at most {COMMIT_MAX}")));
         }
-        let mut lines = lines(b, object, COMMIT_MAGIC)?;
+        let lines = lines(b, object, COMMIT_MAGIC)?;
         let mut found: Vec<Words<'_>> = Vec::new();
-        while let Some(words) = lines.next() {
+        for words in lines {
             found.push(words);
         }
         let fields = Fields { object, lines: &found };

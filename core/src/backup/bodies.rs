@@ -1,28 +1,28 @@
-//! Fetching messages: each one whose content the archive lacks is read, its SHA-1 checked, and appended.
+//! Fetching messages: each one whose content the archive lacks is fetched, its SHA-1 checked, and appended.
 //!
-//! No locks are held: message files never change, they can only vanish. A message that cannot be had never stops the rest.
-//! What must not come in: metadata.
+//! A message that cannot be had never stops the rest. What must not come in: metadata, and where messages come from.
 
 use super::report::{Problem, Report, Why};
 use crate::archive::append::Writer;
 use crate::archive::read::{Catalogue, Reader};
 use crate::archive::record::{Absence, MissingRow};
 use crate::cyrus::index::{Index, Record};
-use crate::error::{Error, Fault};
-use crate::guid::{Guid, Sha1};
-use crate::io::{Event, How, Io, Place, Stat};
+use crate::cyrus::names::Owner;
+use crate::error::Error;
+use crate::guid::Guid;
+use crate::io::{Event, FileId, Io};
+use crate::pull::{Message, Origin};
 use crate::source::lock::close;
-use crate::source::{FolderPaths, MetaFile};
+use crate::source::message::{Lacking, PIECE};
+use crate::source::{Folder, MetaFile};
+use crate::time::{Pace, Span, Time};
+use crate::wire::native::Wish;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
-/// A message up to this size is read into memory as a whole; a larger one goes through a scratch file, in pieces.
-pub const IN_MEMORY_MAX: u64 = 8 << 20;
-/// A message larger than this is not taken: no Cyrus can have stored it (`maxmessagesize` is at most 2 GiB).
-const MESSAGE_MAX: u64 = 4 << 30;
-/// Bytes of one piece of a large message.
-const PIECE: usize = 1 << 20;
+/// What a run has fetched is committed after this long at the latest.
+const CHECKPOINT_EVERY: Span = Span::from_secs(60);
 
 /// What the messages of one folder came to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -46,22 +46,26 @@ pub struct FolderBodies {
 /// Appends what is new, over all folders of one run.
 pub struct Bodies<'a> {
     io: &'a Io,
+    owner: &'a Owner,
     writer: &'a mut Writer,
     known: Catalogue,
     new: BTreeSet<Guid>,
     buffer: Vec<u8>,
+    checkpoint: Time,
+    pace: Option<Pace>,
 }
 
 /// Where a message was found wanting.
 struct Failure {
     why: Why,
-    path: Place,
+    path: String,
 }
 
 impl<'a> Bodies<'a> {
     /// Bodies for `writer`, whose archive has the messages in `known`.
-    pub fn new(io: &'a Io, writer: &'a mut Writer, known: Catalogue) -> Bodies<'a> {
-        Bodies { io, writer, known, new: BTreeSet::new(), buffer: Vec::new() }
+    pub fn new(io: &'a Io, owner: &'a Owner, writer: &'a mut Writer, known: Catalogue, rate: u64) -> Bodies<'a> {
+        let pace = (rate > 0).then(|| Pace::new(rate, io.now()));
+        Bodies { io, owner, writer, known, new: BTreeSet::new(), buffer: Vec::new(), checkpoint: io.now(), pace }
     }
 
     /// The archive as far as it is committed.
@@ -69,11 +73,18 @@ impl<'a> Bodies<'a> {
         self.writer
     }
 
-    /// How many messages of these records the archive lacks, and their bytes.
-    pub fn lacking(&self, index: &Index<'_>) -> (u64, u64) {
-        let known = |r: &Record| r.has_sha1_guid() && self.has(&r.guid);
-        let wanted = index.records().flatten().filter(|r| !r.is_unlinked() && !known(r));
-        wanted.fold((0, 0), |(n, bytes), r| (n + 1, bytes + r.size))
+    /// The messages of these records that the archive lacks, each content once, and their bytes. `planned` are contents that
+    /// are on other lists already.
+    pub fn lacking(&self, index: &Index<'_>, planned: &mut BTreeSet<Guid>) -> (Vec<Wish>, u64) {
+        let (mut wishes, mut bytes) = (Vec::new(), 0u64);
+        for record in index.records().flatten().filter(|r| !r.is_unlinked()) {
+            if record.has_sha1_guid() && (self.has(&record.guid) || !planned.insert(record.guid)) {
+                continue;
+            }
+            wishes.push(wish(&record));
+            bytes = bytes.saturating_add(record.size);
+        }
+        (wishes, bytes)
     }
 
     fn has(&self, guid: &Guid) -> bool {
@@ -83,21 +94,23 @@ impl<'a> Bodies<'a> {
     /// Fetches what the archive lacks of one folder. `previous` are the SHA-1s of an index without GUIDs, as far as they are
     /// known.
     ///
-    /// An error is one of the archive, and ends the run; whatever is wrong with a message is in the result.
+    /// An error is one of the archive or of the connection, and ends the run; whatever is wrong with a message is in the
+    /// result.
     pub async fn folder(
         &mut self,
-        name: &[u8],
-        paths: &FolderPaths,
+        origin: &mut Origin<'_>,
+        folder: &Folder,
         index: &Index<'_>,
         previous: &BTreeMap<u32, (Guid, u64)>,
         report: &mut Report,
     ) -> Result<FolderBodies, Error> {
         let mut out = FolderBodies::default();
+        let name = &folder.name;
         for record in index.records() {
             let record = match record {
                 Ok(record) => record,
                 Err(damage) => {
-                    out.problems.push(Problem::Record { folder: name.to_vec(), error: damage.into() });
+                    out.problems.push(Problem::Record { folder: name.clone(), error: damage.into() });
                     out.missing.push(MissingRow { uid: 0, guid: None, why: Absence::UnreadableRecord, found: None });
                     continue;
                 }
@@ -112,22 +125,36 @@ impl<'a> Bodies<'a> {
             }
             out.bytes += record.size;
             let expected = record.has_sha1_guid().then_some(record.guid);
-            match self.message(paths, &record, expected, previous, report).await? {
+            match self.message(origin, folder, &record, expected, previous, report).await? {
                 Ok(guid) if expected.is_none() => drop(out.guids.insert(record.uid.0, (guid, record.size))),
                 Ok(_) => {}
                 Err(failure) => out.fail(name, &record, expected, failure),
             }
-            if self.writer.wants_checkpoint() {
-                self.writer.checkpoint(self.io.now()).await?;
+            if self.writer.wants_checkpoint() || self.is_late() {
+                self.checkpoint().await?;
+            }
+            if self.io.is_stopping() {
+                return Err(Error::Stopped);
             }
         }
         Ok(out)
     }
 
+    fn is_late(&self) -> bool {
+        self.io.now().since(self.checkpoint) >= CHECKPOINT_EVERY && self.writer.has_appended()
+    }
+
+    /// Commits what was fetched so far, so that a run that is cut off later has not fetched it in vain.
+    pub async fn checkpoint(&mut self) -> Result<(), Error> {
+        self.checkpoint = self.io.now();
+        if self.writer.has_appended() { self.writer.checkpoint(self.checkpoint).await } else { Ok(()) }
+    }
+
     /// Makes sure that the archive has one message. Returns its SHA-1.
     async fn message(
         &mut self,
-        paths: &FolderPaths,
+        origin: &mut Origin<'_>,
+        folder: &Folder,
         record: &Record,
         expected: Option<Guid>,
         previous: &BTreeMap<u32, (Guid, u64)>,
@@ -139,101 +166,71 @@ impl<'a> Bodies<'a> {
         {
             return Ok(Ok(guid));
         }
-        let mut failure = None;
-        for place in candidates(paths, record) {
-            match self.fetch(&place, record, expected, report).await? {
-                Ok(guid) => return Ok(Ok(guid)),
-                // What was found first says more than that the other place has nothing.
-                Err(why) => drop(failure.get_or_insert(Failure { why, path: place })),
+        let mut failure: Option<Failure> = None;
+        for second in [false, true] {
+            let wish = Wish { second, ..wish(record) };
+            let buffer = core::mem::take(&mut self.buffer);
+            self.pace(record.size).await;
+            let Some(found) = origin.message(self.io, self.owner, folder, wish, buffer).await? else { break };
+            let (why, path) = match found {
+                Ok(message) => match self.take(message, record, expected, report).await? {
+                    Ok(guid) => return Ok(Ok(guid)),
+                    Err(why) => (why, path_of(folder, record)),
+                },
+                Err(lack) => match lack.why {
+                    Lacking::Absent => (Why::Absent, lack.path),
+                    Lacking::Unreadable(error) => (Why::Unreadable(error), lack.path),
+                },
+            };
+            // What was found first says more than that the other place has nothing.
+            let mismatch = matches!(why, Why::Mismatch { .. });
+            failure.get_or_insert(Failure { why, path });
+            if !mismatch || folder.paths.archive.is_none() {
+                break;
             }
         }
-        // `candidates` is never empty.
-        Ok(Err(failure.unwrap_or(Failure { why: Why::Absent, path: paths.data.clone() })))
+        Ok(Err(failure.unwrap_or_else(|| Failure { why: Why::Absent, path: path_of(folder, record) })))
     }
 
-    /// Reads one file and appends it.
-    async fn fetch(
+    /// Waits until another message keeps to the rate.
+    async fn pace(&mut self, size: u64) {
+        let Some(pace) = &mut self.pace else { return };
+        if let Some(until) = pace.take(self.io.now(), size) {
+            self.io.sleep_until(until).await;
+        }
+    }
+
+    /// Appends a message that was had, unless the archive has it already, and judges it.
+    async fn take(
         &mut self,
-        place: &Place,
+        message: Message,
         record: &Record,
         expected: Option<Guid>,
         report: &mut Report,
     ) -> Result<Result<Guid, Why>, Error> {
-        let buffer = core::mem::take(&mut self.buffer);
-        let (content, stat) = match self.io.read_whole(place, IN_MEMORY_MAX, buffer).await {
-            Ok(whole) => whole,
-            Err(Fault::TooLarge) => return self.fetch_large(place, record, expected, report).await,
-            Err(Fault::NotFound) => return Ok(Err(Why::Absent)),
-            Err(fault) => return Ok(Err(Why::Unreadable(Error::world("read", place.shown(), fault)))),
-        };
-        let guid = Guid::of(&content);
-        if !self.has(&guid) {
-            self.writer.message(guid, stat.mtime, &content).await?;
-            self.count(guid, content.len() as u64, report);
-        }
-        let found_size = content.len() as u64;
-        self.buffer = content;
-        Ok(judge(record, expected, guid, found_size))
-    }
-
-    /// The same for a message that is too large for memory: copied to a scratch file first, because its SHA-1 must be known
-    /// before its entry begins.
-    async fn fetch_large(
-        &mut self,
-        place: &Place,
-        record: &Record,
-        expected: Option<Guid>,
-        report: &mut Report,
-    ) -> Result<Result<Guid, Why>, Error> {
-        let unreadable = |doing, fault| Ok(Err(Why::Unreadable(Error::world(doing, place.shown(), fault))));
-        let file = match self.io.open(place, How::Read).await {
-            Ok(file) => file,
-            Err(Fault::NotFound) => return Ok(Err(Why::Absent)),
-            Err(fault) => return unreadable("open", fault),
-        };
-        let stat = match self.io.fstat(file).await {
-            Ok(stat) if stat.size <= MESSAGE_MAX => stat,
-            Ok(stat) => {
-                close(self.io, file).await;
-                let object = format!("{}: bytes of a message", place.shown());
-                return Ok(Err(Why::Unreadable(Error::Limit { object, limit: MESSAGE_MAX, found: stat.size })));
-            }
-            Err(fault) => {
-                close(self.io, file).await;
-                return unreadable("stat", fault);
-            }
-        };
-        let scratch = self.io.scratch().await.map_err(|fault| Error::world("create", "scratch file", fault))?;
-        let mut hash = Sha1::new();
-        let mut size = 0u64;
-        let copied = loop {
-            match self.io.read_at(file, size, PIECE, Vec::new()).await {
-                Ok(piece) if piece.is_empty() => break Ok(()),
-                Ok(piece) => {
-                    hash.update(&piece);
-                    let len = piece.len() as u64;
-                    self.io.write_at(scratch, size, piece).await.map_err(|f| Error::world("write", "scratch file", f))?;
-                    size += len;
+        match message {
+            Message::Whole { content, mtime } => {
+                let (guid, size) = (Guid::of(&content), content.len() as u64);
+                if !self.has(&guid) {
+                    self.writer.message(guid, mtime, &content).await?;
+                    self.count(guid, size, report);
                 }
-                Err(fault) => break Err(fault),
+                self.buffer = content;
+                Ok(judge(record, expected, guid, size))
             }
-        };
-        close(self.io, file).await;
-        if let Err(fault) = copied {
-            close(self.io, scratch).await;
-            return unreadable("read", fault);
+            Message::Large { scratch, size, guid, mtime } => {
+                if !self.has(&guid) {
+                    self.append_large(guid, size, mtime, scratch).await?;
+                    self.count(guid, size, report);
+                }
+                close(self.io, scratch).await;
+                Ok(judge(record, expected, guid, size))
+            }
         }
-        let guid = hash.finish();
-        if !self.has(&guid) {
-            self.append_large(guid, size, &stat, scratch).await?;
-            self.count(guid, size, report);
-        }
-        close(self.io, scratch).await;
-        Ok(judge(record, expected, guid, size))
     }
 
-    async fn append_large(&mut self, guid: Guid, size: u64, stat: &Stat, scratch: crate::io::FileId) -> Result<(), Error> {
-        self.writer.begin_message(guid, size, stat.mtime).await?;
+    async fn append_large(&mut self, guid: Guid, size: u64, mtime: Time, scratch: FileId) -> Result<(), Error> {
+        self.writer.begin_message(guid, size, mtime).await?;
         let mut at = 0;
         while at < size {
             let piece = self.io.read_at(scratch, at, PIECE, Vec::new()).await;
@@ -277,7 +274,7 @@ impl FolderBodies {
             folder: name.to_vec(),
             uid: record.uid.0,
             guid: expected,
-            path: failure.path.shown(),
+            path: failure.path,
             why: failure.why,
         });
     }
@@ -295,16 +292,14 @@ fn judge(record: &Record, expected: Option<Guid>, found: Guid, found_size: u64) 
     Err(Why::Mismatch { found, found_size, expected_size: record.size })
 }
 
-/// Where a message's file may lie: on the archive partition if the record says so, then in the ordinary place, and the other
-/// way round.
-fn candidates(paths: &FolderPaths, record: &Record) -> Vec<Place> {
-    let name = format!("{}.", record.uid.0);
-    let data = paths.data.join(name.as_bytes());
-    match &paths.archive {
-        None => alloc::vec![data],
-        Some(archive) => {
-            let archive = archive.join(name.as_bytes());
-            if record.is_archived() { alloc::vec![archive, data] } else { alloc::vec![data, archive] }
-        }
-    }
+fn wish(record: &Record) -> Wish {
+    Wish { uid: record.uid.0, archived: record.is_archived(), second: false }
+}
+
+/// Where a message's file lies, as far as this host knows.
+fn path_of(folder: &Folder, record: &Record) -> String {
+    crate::source::message::candidates(&folder.paths, record.uid.0, record.is_archived())
+        .first()
+        .map(|place| place.shown())
+        .unwrap_or_default()
 }

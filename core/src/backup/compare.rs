@@ -52,7 +52,7 @@ pub fn compare(table: &Table, pass: &Pass, annotated: &BTreeSet<Vec<u8>>) -> Cha
             }
         }
     }
-    changes.names |= table.states.iter().any(|row| is_seen_by_pass(&row.name) && !has_state(&pass.states, &row.name));
+    changes.names |= table.states.iter().any(|row| is_seen_by_pass(pass, &row.name) && !has_state(&pass.states, &row.name));
     changes
 }
 
@@ -68,9 +68,9 @@ pub fn state_row<'a>(table: &'a Table, name: &[u8]) -> Option<&'a StateRow> {
     table.states.iter().find(|row| row.name == name)
 }
 
-/// `meta/mailboxes` is made from database records, and is no file that a pass could see.
-pub fn is_seen_by_pass(name: &[u8]) -> bool {
-    name != super::MAILBOXES
+/// True if the pass could have seen this file. `meta/mailboxes` is made from database records, and is none.
+pub fn is_seen_by_pass(pass: &Pass, name: &[u8]) -> bool {
+    name != super::MAILBOXES && (!pass.partial || [&b"meta/seen"[..], b"meta/sub"].contains(&name))
 }
 
 /// True if the server has a folder of this name, be its entry readable or not.
@@ -88,10 +88,18 @@ pub fn is_link_to(row: &StateRow, target: &[u8]) -> bool {
     matches!(&row.content, StateContent::Link { target: t, .. } if t == target)
 }
 
+/// The entry of a folder in mailboxes.db, as far as it is known: an origin that does not show entries shows empty ones.
+pub fn entry<'a>(folder: &'a Folder, row: Option<&'a FolderRow>) -> &'a [u8] {
+    match row {
+        Some(row) if folder.entry.is_empty() => &row.entry,
+        _ => &folder.entry,
+    }
+}
+
 fn want(row: &FolderRow, folder: &Folder) -> Option<Want> {
     let same_files =
         MetaFile::ALL.iter().zip(&folder.tuples).all(|(file, tuple)| row.file(file.name()).map(|f| f.tuple) == *tuple);
-    if !same_files || row.entry != folder.entry || !row.missing.is_empty() {
+    if !same_files || row.entry != entry(folder, Some(row)) || !row.missing.is_empty() {
         return Some(Want::Read);
     }
     if !row.young {

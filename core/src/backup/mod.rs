@@ -15,19 +15,18 @@ pub mod compare;
 pub mod report;
 
 use crate::archive::append::{self, Writer};
-use crate::archive::read::{ARCHIVE, End, Reader};
+use crate::archive::read::{End, Reader};
 use crate::archive::record::{Alarm as AlarmMark, CommitFacts, DatabaseRow, FileRow, FolderRow, StateContent, StateRow, Table};
 use crate::cyrus::db::flat;
 use crate::cyrus::index::Index;
 use crate::cyrus::names::Owner;
-use crate::error::{Error, Fault};
+use crate::error::{Damage, Error, Fault};
 use crate::escape::percent;
 use crate::guid::Guid;
 use crate::io::{Event, Io, Place};
-use crate::source::capture::{Capture, Captured, Want, Wanted, capture};
-use crate::source::pass::pass;
-use crate::source::site::Site;
-use crate::source::{MAILBOX_ANNOTATIONS, MetaFile, Pass, State, StateKind};
+use crate::pull::Origin;
+use crate::source::capture::{Capture, Captured, Want, Wanted};
+use crate::source::{Ask, Folder, MAILBOX_ANNOTATIONS, MetaFile, Pass, State, StateKind};
 use crate::time::Time;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -39,8 +38,6 @@ use report::{Alarm, Problem, Report};
 
 /// Entry of the user's records of mailboxes.db.
 pub const MAILBOXES: &[u8] = b"meta/mailboxes";
-/// How often a run begins anew because somebody else has written to the archive since it was opened.
-const RUNS_MAX: u32 = 3;
 /// How often a capture is made anew because message files vanished since.
 const CAPTURES_MAX: u32 = 4;
 /// The largest list of SHA-1s of a folder without GUIDs (`folders/<id>/guids`): some 15 million messages.
@@ -55,54 +52,96 @@ pub struct Settings {
     pub source: String,
     /// Names a new archive; 16 bytes of chance.
     pub archive_id: [u8; 16],
+    /// Most bytes of messages that are read in a second, on average. 0: any.
+    pub read_rate: u64,
 }
 
-/// Backs up `owner` into the directory `dir` of the store.
-pub async fn run(io: Io, site: &mut Site, owner: &Owner, dir: &Place, settings: &Settings) -> Result<Report, Error> {
-    for _ in 0..RUNS_MAX {
-        if let Some(report) = once(&io, site, owner, dir, settings).await? {
-            return Ok(report);
+/// How often a run begins anew because somebody else has written the archive between its being read and its being locked.
+const OVERTAKEN_MAX: u32 = 3;
+
+/// An archive that was opened for a run: what the user's last snapshot had.
+pub struct Prepared {
+    reader: Option<Reader>,
+    old: Table,
+    damage: Vec<Damage>,
+}
+
+impl Prepared {
+    /// What a pass of this user is to look for.
+    pub fn ask(&self) -> Ask {
+        let names = self.old.states.iter().filter_map(|row| row.name.strip_prefix(b"meta/quota/"));
+        Ask {
+            quota_roots: names.filter_map(crate::escape::unpercent).collect(),
+            annotate: !self.old.folders.is_empty(),
+            annotations_db: self.old.database("annotations"),
         }
     }
-    Err(Error::Busy { object: dir.join(ARCHIVE).shown(), holder: None })
+
+    /// Closes the archive.
+    pub async fn close(self) {
+        if let Some(reader) = self.reader {
+            reader.close().await;
+        }
+    }
 }
 
-/// The same; `None` if somebody else has written to the archive since it was opened, so that what was read of it is no longer
-/// true.
-async fn once(io: &Io, site: &mut Site, owner: &Owner, dir: &Place, settings: &Settings) -> Result<Option<Report>, Error> {
+/// Opens the archive in the directory `dir` of the store, if there is one.
+pub async fn prepare(io: &Io, dir: &Place) -> Result<Prepared, Error> {
     let reader = match Reader::open(io, dir).await {
-        Ok(reader) => Some(reader),
-        Err(Error::World { fault: Fault::NotFound, .. }) => None,
-        // No commit in it: the writer sets the file aside.
-        Err(Error::Damage(_)) => None,
+        Ok(reader) => reader,
+        // None, or no commit in it: the writer sets such a file aside.
+        Err(Error::World { fault: Fault::NotFound, .. } | Error::Damage(_)) => {
+            return Ok(Prepared { reader: None, old: Table::default(), damage: Vec::new() });
+        }
         Err(error) => return Err(error),
     };
-    let old = match &reader {
-        Some(reader) => reader.newest_table().await,
-        None => Ok((Table::default(), Vec::new())),
-    };
-    match old {
-        Ok((old, damage)) => {
-            let by_id = old.folders.iter().enumerate().map(|(at, row)| (row.id.clone(), at)).collect();
-            let mut report = Report::default();
-            let is_stale = !damage.is_empty();
-            damage.into_iter().for_each(|d| report.problem(Problem::Archive { error: d.into() }));
-            Run { io, site, owner, settings, old, by_id, is_stale, report }.run(reader, dir).await
-        }
+    match reader.newest_table().await {
+        Ok((old, damage)) => Ok(Prepared { reader: Some(reader), old, damage }),
         Err(error) => {
-            if let Some(reader) = reader {
-                reader.close().await;
-            }
+            reader.close().await;
             Err(error)
         }
     }
 }
 
-struct Run<'a> {
+/// Backs up `owner` into the directory `dir` of the store.
+pub async fn run(io: &Io, origin: &mut Origin<'_>, owner: &Owner, dir: &Place, settings: &Settings) -> Result<Report, Error> {
+    let prepared = prepare(io, dir).await?;
+    run_prepared(io, origin, owner, dir, settings, prepared).await
+}
+
+/// The same with an archive that was opened before.
+pub async fn run_prepared(
+    io: &Io,
+    origin: &mut Origin<'_>,
+    owner: &Owner,
+    dir: &Place,
+    settings: &Settings,
+    mut prepared: Prepared,
+) -> Result<Report, Error> {
+    for _ in 0..OVERTAKEN_MAX {
+        let ask = prepared.ask();
+        let Prepared { reader, old, damage } = prepared;
+        let by_id = old.folders.iter().enumerate().map(|(at, row)| (row.id.clone(), at)).collect();
+        let mut report = Report::default();
+        let is_stale = !damage.is_empty();
+        damage.into_iter().for_each(|d| report.problem(Problem::Archive { error: d.into() }));
+        let run = Run { io, origin: &mut *origin, owner, settings, ask, old, by_id, is_stale, report };
+        if let Some(report) = run.run(reader, dir).await? {
+            return Ok(report);
+        }
+        prepared = prepare(io, dir).await?;
+    }
+    prepared.close().await;
+    Err(Error::Busy { object: dir.shown(), holder: None })
+}
+
+struct Run<'a, 'o> {
     io: &'a Io,
-    site: &'a mut Site,
+    origin: &'a mut Origin<'o>,
     owner: &'a Owner,
     settings: &'a Settings,
+    ask: Ask,
     old: Table,
     /// Rows of `old` by uniqueid.
     by_id: BTreeMap<Vec<u8>, usize>,
@@ -136,7 +175,8 @@ impl Next {
     }
 }
 
-impl Run<'_> {
+impl Run<'_, '_> {
+    /// `None` if somebody else has written the archive meanwhile: what was compared is not what is there any more.
     async fn run(mut self, reader: Option<Reader>, dir: &Place) -> Result<Option<Report>, Error> {
         let alarmed = reader.as_ref().is_some_and(|reader| reader.head().commit.alarm.is_some());
         let look = self.look().await;
@@ -161,7 +201,7 @@ impl Run<'_> {
             Some(reader) => Writer::from_reader(reader, &self.settings.archive).await?,
             None => Writer::open(self.io, dir, &self.settings.archive, self.settings.archive_id).await?,
         };
-        if writer.is_other() {
+        if writer.is_overtaken() {
             writer.close().await;
             return Ok(None);
         }
@@ -195,8 +235,7 @@ impl Run<'_> {
 
     /// The stat pass.
     async fn look(&mut self) -> Result<Look, Error> {
-        let roots = self.quota_roots();
-        let pass = pass(self.site, self.io, self.owner, &roots).await?;
+        let pass = self.origin.pass(self.io, self.owner, &self.ask).await?;
         self.count(&pass);
         if pass.folders.is_empty() && pass.unreadable.is_empty() {
             if self.old.folders.is_empty() {
@@ -205,7 +244,7 @@ impl Run<'_> {
             self.report.alarm = Some(Alarm::Vanished { before: messages_of(&self.old) });
             return Ok(Look::Vanished);
         }
-        let annotated = self.annotated(&pass).await?;
+        let annotated = self.annotated(&pass);
         let changes = compare(&self.old, &pass, &annotated);
         if changes.is_empty() && pass.unreadable.is_empty() && !self.is_stale {
             return Ok(Look::Same);
@@ -218,28 +257,14 @@ impl Run<'_> {
         self.report.messages = visible(&self.old);
     }
 
-    /// The roots whose quota files the last snapshot has.
-    fn quota_roots(&self) -> Vec<Vec<u8>> {
-        let names = self.old.states.iter().filter_map(|row| row.name.strip_prefix(b"meta/quota/"));
-        names.filter_map(crate::escape::unpercent).collect()
-    }
-
-    /// The folders whose records of annotations.db differ from those of the last snapshot. Looked at only if the file has
-    /// changed.
-    async fn annotated(&mut self, pass: &Pass) -> Result<BTreeSet<Vec<u8>>, Error> {
-        let mut changed = BTreeSet::new();
-        if self.old.database("annotations") == pass.annotations_db {
-            return Ok(changed);
-        }
-        for folder in &pass.folders {
-            let Some(row) = row_of(&self.old, folder) else { continue };
-            let lines = self.site.mailbox_annotations(self.io, folder, &row.id).await?;
-            let now = (!lines.is_empty()).then(|| Guid::of(&lines));
-            if row.file(MAILBOX_ANNOTATIONS).map(|f| f.sha1) != now {
-                changed.insert(folder.name.clone());
-            }
-        }
-        Ok(changed)
+    /// The folders whose records of annotations.db differ from those of the last snapshot, if the pass tells.
+    fn annotated(&self, pass: &Pass) -> BTreeSet<Vec<u8>> {
+        let Some(now) = &pass.annotated else { return BTreeSet::new() };
+        let differs = |folder: &&Folder| {
+            let had = row_of(&self.old, folder).map(|row| row.file(MAILBOX_ANNOTATIONS).map(|f| f.sha1));
+            had.is_some_and(|had| had != now.get(&folder.name).copied())
+        };
+        pass.folders.iter().filter(differs).map(|folder| folder.name.clone()).collect()
     }
 
     /// Captures, fetches, writes and commits.
@@ -253,8 +278,32 @@ impl Run<'_> {
             }
         };
         damage.into_iter().for_each(|d| self.report.problem(Problem::Archive { error: d.into() }));
-        let mut bodies = Bodies::new(self.io, writer, known);
-        let mut fetched = self.fetch(&mut bodies, &capture).await?;
+        let mut bodies = Bodies::new(self.io, self.owner, writer, known, self.settings.read_rate);
+        let fetched = match self.fetch_all(&mut bodies, &mut capture).await {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                // What came before the connection was cut, or somebody wanted it to stop, is worth keeping. Whether that works
+                // does not change what is told.
+                if matches!(error, Error::Peer { .. } | Error::Stopped) {
+                    let _ = bodies.checkpoint().await;
+                }
+                capture.finish(self.io).await;
+                return Err(error);
+            }
+        };
+        drop(bodies);
+        let result = self.finish(writer, &capture, fetched, alarmed).await;
+        capture.finish(self.io).await;
+        result
+    }
+
+    /// Fetches messages, and captures anew what has changed while they were fetched.
+    async fn fetch_all(
+        &mut self,
+        bodies: &mut Bodies<'_>,
+        capture: &mut Capture,
+    ) -> Result<BTreeMap<Vec<u8>, FolderBodies>, Error> {
+        let mut fetched = self.fetch(bodies, capture).await?;
         for _ in 1..CAPTURES_MAX {
             if !fetched.values().any(|f| f.vanished) {
                 break;
@@ -265,24 +314,21 @@ impl Run<'_> {
                 states: capture.states.keys().cloned().collect(),
             };
             let first = core::mem::take(&mut capture.pass);
-            capture.finish(self.io).await;
-            capture = self.capture(&first, &wanted).await?;
+            core::mem::take(capture).finish(self.io).await;
+            *capture = self.capture(&first, &wanted).await?;
             let settled = capture.pass.folders == first.folders;
-            fetched = self.fetch(&mut bodies, &capture).await?;
+            fetched = self.fetch(bodies, capture).await?;
             if settled {
                 // Nothing changed, so what is not there is really missing.
                 break;
             }
         }
-        drop(bodies);
-        let result = self.finish(writer, &capture, fetched, alarmed).await;
-        capture.finish(self.io).await;
-        result
+        Ok(fetched)
     }
 
     async fn capture(&mut self, first: &Pass, wanted: &Wanted) -> Result<Capture, Error> {
-        let roots = self.quota_roots();
-        let capture = capture(self.site, self.io, self.owner, first, wanted, &roots).await?;
+        let ask = Ask { annotate: false, ..self.ask.clone() };
+        let capture = self.origin.capture(self.io, self.owner, first, wanted, &ask).await?;
         self.report.longest_hold = self.report.longest_hold.max(capture.longest_hold);
         self.report.unsettled = capture.unsettled;
         Ok(capture)
@@ -290,22 +336,21 @@ impl Run<'_> {
 
     /// Brings the messages of all captured folders into the archive.
     async fn fetch(&mut self, bodies: &mut Bodies<'_>, capture: &Capture) -> Result<BTreeMap<Vec<u8>, FolderBodies>, Error> {
-        self.expect(bodies, capture).await?;
+        self.announce(bodies, capture).await?;
         let mut fetched = BTreeMap::new();
         for (name, captured) in &capture.folders {
             let previous = self.previous_guids(bodies, captured).await?;
             let mut all = FolderBodies::default();
-            for file in [MetaFile::Index, MetaFile::Expunge] {
+            for file in INDEXES {
                 let Some(bytes) = capture.load(self.io, name, file).await? else { continue };
-                let parsed = if file == MetaFile::Expunge { Index::parse_expunge(&bytes) } else { Index::parse(&bytes) };
-                let index = match parsed {
+                let index = match parse_index(file, &bytes) {
                     Ok(index) => index,
                     Err(damage) => {
                         all.problems.push(Problem::Record { folder: name.clone(), error: damage.into() });
                         continue;
                     }
                 };
-                let part = bodies.folder(name, &captured.folder.paths, &index, &previous, &mut self.report).await?;
+                let part = bodies.folder(self.origin, &captured.folder, &index, &previous, &mut self.report).await?;
                 all.add(part, file);
             }
             fetched.insert(name.clone(), all);
@@ -313,16 +358,21 @@ impl Run<'_> {
         Ok(fetched)
     }
 
-    /// Tells whoever watches how much there is to do.
-    async fn expect(&self, bodies: &Bodies<'_>, capture: &Capture) -> Result<(), Error> {
-        let (mut messages, mut bytes) = (0, 0);
-        for name in capture.folders.keys() {
-            if let Some(index) = capture.load(self.io, name, MetaFile::Index).await?
-                && let Ok(index) = Index::parse(&index)
-            {
-                let (n, size) = bodies.lacking(&index);
-                messages += n;
-                bytes += size;
+    /// Tells whoever watches how much there is to do, and the origin what it will be asked for.
+    async fn announce(&mut self, bodies: &Bodies<'_>, capture: &Capture) -> Result<(), Error> {
+        let (mut messages, mut bytes, mut planned) = (0, 0u64, BTreeSet::new());
+        for (name, captured) in &capture.folders {
+            for file in INDEXES {
+                if let Some(index) = capture.load(self.io, name, file).await?
+                    && let Ok(index) = parse_index(file, &index)
+                {
+                    let (wishes, size) = bodies.lacking(&index, &mut planned);
+                    messages += wishes.len() as u64;
+                    bytes = bytes.saturating_add(size);
+                    if !wishes.is_empty() {
+                        self.origin.announce_messages(&captured.folder, wishes);
+                    }
+                }
             }
         }
         self.io.event(Event::Expect { messages, bytes });
@@ -354,7 +404,7 @@ impl Run<'_> {
                 next.table.folders.push(row);
             } else if let Some(row) = row_of(&self.old, folder) {
                 let young = capture.same.get(&folder.name).copied().unwrap_or(row.young);
-                next.table.folders.push(FolderRow { entry: folder.entry.clone(), young, ..row.clone() });
+                next.table.folders.push(FolderRow { entry: compare::entry(folder, Some(row)).to_vec(), young, ..row.clone() });
             }
         }
         let mut unseen = 0;
@@ -388,7 +438,7 @@ impl Run<'_> {
         let facts = CommitFacts {
             time: self.io.now(),
             source: self.settings.source.clone(),
-            cyrus: self.site.version_shown(),
+            cyrus: self.origin.cyrus(),
             alarm: self.report.alarm.map(|alarm| match alarm {
                 Alarm::Vanished { before } => AlarmMark { before, after: 0 },
                 Alarm::MassLoss { before, after } => AlarmMark { before, after },
@@ -425,7 +475,7 @@ impl Run<'_> {
         let mut row = FolderRow {
             name: folder.name.clone(),
             id: captured.id.clone(),
-            entry: folder.entry.clone(),
+            entry: compare::entry(folder, old).to_vec(),
             exists: bodies.exists,
             expunged: bodies.expunged,
             bytes: bodies.bytes,
@@ -505,20 +555,27 @@ impl Run<'_> {
         for (name, error) in &capture.failed_states {
             self.report.problem(Problem::State { name: name.clone(), error: error.clone() });
         }
-        let row = self.mailboxes(writer, &capture.pass).await?;
-        next.table.states.push(row);
-        next.table.states.sort_by(|a, b| a.name.cmp(&b.name));
+        if !capture.pass.partial {
+            let row = self.mailboxes(writer, &capture.pass).await?;
+            next.table.states.push(row);
+        }
         for old in &self.old.states {
-            if state_row(&next.table, &old.name).is_none() {
-                match &old.content {
-                    StateContent::File { size, .. } => {
-                        next.lose(*size);
-                        writer.gone(&old.name).await?;
-                    }
-                    StateContent::Link { .. } => drop(writer.link(&old.name, b"", self.io.now()).await?),
+            if state_row(&next.table, &old.name).is_some() {
+                continue;
+            }
+            if !compare::is_seen_by_pass(&capture.pass, &old.name) {
+                next.table.states.push(old.clone());
+                continue;
+            }
+            match &old.content {
+                StateContent::File { size, .. } => {
+                    next.lose(*size);
+                    writer.gone(&old.name).await?;
                 }
+                StateContent::Link { .. } => drop(writer.link(&old.name, b"", self.io.now()).await?),
             }
         }
+        next.table.states.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(())
     }
 
@@ -579,7 +636,7 @@ impl Run<'_> {
             return Ok(old.clone());
         }
         let mut records: Vec<(Vec<u8>, Vec<u8>)> = pass.folders.iter().map(|f| (f.key.clone(), f.entry.clone())).collect();
-        records.extend(self.site.id_records(self.io, &pass.folders).await?);
+        records.extend(self.origin.id_records(self.io, self.owner, &pass.folders).await?);
         records.sort();
         let bytes = flat::emit(&records);
         let mut next = Next::default();
@@ -589,6 +646,13 @@ impl Run<'_> {
 }
 
 use crate::source::Tuple as FileTuple;
+
+/// The files that list messages.
+const INDEXES: [MetaFile; 2] = [MetaFile::Index, MetaFile::Expunge];
+
+fn parse_index(file: MetaFile, bytes: &[u8]) -> Result<Index<'_>, Damage> {
+    if file == MetaFile::Expunge { Index::parse_expunge(bytes) } else { Index::parse(bytes) }
+}
 
 /// Entry of the SHA-1s of a folder whose index has none.
 pub(crate) const GUIDS: &str = "guids";

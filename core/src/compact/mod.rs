@@ -68,6 +68,12 @@ impl Settings {
     pub const FLOOR: u8 = 80;
     /// Points by which that rises in a week: after 20 weeks all must be alive.
     pub const RISE: u8 = 1;
+
+    /// What a run of a backup does at its end.
+    pub fn when_needed(archive: append::Settings, policy: Policy) -> Settings {
+        let (floor, rise) = (Settings::FLOOR, Settings::RISE);
+        Settings { archive, policy, if_needed: true, floor, rise, dry_run: false, check: true }
+    }
 }
 
 /// The policies of the store: those of its file `retention`, or the default for everybody.

@@ -12,6 +12,7 @@ use crate::error::Damage;
 use crate::escape::Shown;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt::Write as _;
 
 const OBJECT: &str = "annotations.db";
@@ -51,6 +52,19 @@ pub fn parse_key(key: &[u8]) -> Result<Key<'_>, Damage> {
         return Err(Damage::new(OBJECT, 0, "key", Shown(&key[..key.len().min(256)]), "three fields"));
     }
     Ok(Key { subject, entry, userid })
+}
+
+/// The key with these fields, as 3.0 and later write it.
+pub fn emit_key(subject: &[u8], entry: &[u8], userid: &[u8]) -> Vec<u8> {
+    [subject, b"\0", entry, b"\0", userid, b"\0"].concat()
+}
+
+/// The record of an annotation of a mailbox, as 3.2 and later write it on a 64-bit little-endian host
+/// (`imap/annotate.c: make_entry`).
+pub fn emit_value(value: &[u8]) -> Vec<u8> {
+    // Cyrus takes the low 32 bits too; nothing here comes near.
+    let len = (value.len() as u32).to_be_bytes();
+    [&len, &[0; 4][..], value, b"\0text/plain\0", &[0; 8], &[0; 9]].concat()
 }
 
 /// What a value says.
@@ -137,7 +151,6 @@ pub fn describe_value(value: &[u8], out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec::Vec;
 
     const GLOBAL: &[u8] = include_bytes!("../../../tests/data/cyrus/names/annotations-3.6.1.txt");
     const MAILBOX: &[u8] = include_bytes!("../../../tests/data/cyrus/names/mailbox-annotations-3.6.1.txt");
@@ -166,6 +179,15 @@ mod tests {
         assert_eq!(all[0].1.value, b"folder comment shared");
         assert_eq!(all[2].1.value, b"x");
         assert_eq!(key.uid(), None);
+    }
+
+    #[test]
+    fn records_of_a_real_server_are_written_as_it_wrote_them() {
+        let lines = GLOBAL.split(|&c| c == b'\n').filter(|l| !l.is_empty());
+        for (line, (key, value)) in lines.zip(records(GLOBAL)) {
+            let written = [emit_key(key.subject, key.entry, key.userid.unwrap()), emit_value(value.value)];
+            assert_eq!(written.join(&b'\t'), line);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 use crate::error::Damage;
 use crate::escape::Shown;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -44,6 +45,16 @@ pub enum Owner {
     User(Vec<u8>),
     /// Nobody: the shared namespace.
     Shared,
+}
+
+impl Owner {
+    /// The owner as people write it, escaped; `%shared` for the mailboxes that belong to no user.
+    pub fn shown(&self) -> String {
+        match self {
+            Owner::Shared => String::from("%shared"),
+            Owner::User(userid) => crate::escape::shown(userid),
+        }
+    }
 }
 
 impl MailboxName {

@@ -13,7 +13,7 @@
 use super::lock::{self, Patience};
 use super::pass;
 use super::site::{FolderLock, LockPlan, Site};
-use super::{Folder, MetaFile, Pass, State, StateKind, Tuple};
+use super::{Ask, Folder, MetaFile, Pass, State, StateKind, Tuple};
 use crate::cyrus::names::Owner;
 use crate::cyrus::{header, index};
 use crate::error::{Damage, Error, Fault};
@@ -86,6 +86,18 @@ pub struct Captured {
     files: Vec<(MetaFile, Blob)>,
 }
 
+impl Captured {
+    /// A folder without its files yet.
+    pub(crate) fn new(folder: Folder, id: Vec<u8>, quota_root: Option<Vec<u8>>, young: bool) -> Captured {
+        Captured { folder, id, quota_root, annotations: Vec::new(), young, files: Vec::new() }
+    }
+
+    /// The metadata files that were read.
+    pub(crate) fn files(&self) -> impl Iterator<Item = MetaFile> {
+        self.files.iter().map(|(file, _)| *file)
+    }
+}
+
 /// What a capture brought.
 #[derive(Default)]
 pub struct Capture {
@@ -134,6 +146,20 @@ impl Capture {
         }
     }
 
+    /// Takes a folder that was read elsewhere.
+    pub(crate) fn put(&mut self, captured: Captured) {
+        self.folders.insert(captured.folder.name.clone(), captured);
+    }
+
+    /// Takes a metadata file of a folder that was put.
+    pub(crate) async fn put_file(&mut self, io: &Io, folder: &[u8], file: MetaFile, bytes: Vec<u8>) -> Result<(), Error> {
+        let blob = self.keep(io, bytes).await?;
+        if let Some(captured) = self.folders.get_mut(folder) {
+            captured.files.push((file, blob));
+        }
+        Ok(())
+    }
+
     async fn keep(&mut self, io: &Io, bytes: Vec<u8>) -> Result<Blob, Error> {
         let len = bytes.len() as u64;
         if self.memory + len <= MEMORY_MAX {
@@ -151,7 +177,8 @@ impl Capture {
         Ok(Blob::Scratch { offset, len })
     }
 
-    fn forget(&mut self, name: &[u8]) {
+    /// Drops a folder that was captured.
+    pub(crate) fn forget(&mut self, name: &[u8]) {
         if let Some(old) = self.folders.remove(name) {
             for (_, blob) in old.files {
                 if let Blob::Memory(bytes) = blob {
@@ -169,9 +196,9 @@ pub async fn capture(
     owner: &Owner,
     first: &Pass,
     wanted: &Wanted,
-    quota_roots: &[Vec<u8>],
+    ask: &Ask,
 ) -> Result<Capture, Error> {
-    let mut work = Work { site, owner, first, wanted, quota_roots, out: Capture::default() };
+    let mut work = Work { site, owner, first, wanted, ask, out: Capture::default() };
     let deadline = io.now().plus(work.site.patience().wait);
     settle(io, newest(first, wanted), resolution(first)).await?;
     let mut fruitless = 0;
@@ -193,12 +220,34 @@ pub async fn capture(
     Ok(work.out)
 }
 
+/// Reads the metadata of one folder of `owner`, as of one moment. `None` if there is no such folder (any more).
+pub async fn capture_folder(site: &mut Site, io: &Io, owner: &Owner, folder: &Folder) -> Result<Option<Capture>, Error> {
+    let first = Pass { folders: alloc::vec![folder.clone()], ..Pass::default() };
+    let (wanted, ask) = (Wanted::default(), Ask::default());
+    let deadline = io.now().plus(site.patience().wait);
+    let mut work = Work { site, owner, first: &first, wanted: &wanted, ask: &ask, out: Capture::default() };
+    let result = loop {
+        match work.one(io, folder, deadline).await {
+            Err(Error::Busy { .. }) if io.now() < deadline => {}
+            result => break result,
+        }
+    };
+    let mut capture = work.out;
+    match result.and(capture.failed.remove(&folder.name).map_or(Ok(()), Err)) {
+        Ok(()) if !capture.folders.is_empty() => Ok(Some(capture)),
+        result => {
+            capture.finish(io).await;
+            result.map(|()| None)
+        }
+    }
+}
+
 struct Work<'a> {
     site: &'a mut Site,
     owner: &'a Owner,
     first: &'a Pass,
     wanted: &'a Wanted,
-    quota_roots: &'a [Vec<u8>],
+    ask: &'a Ask,
     out: Capture,
 }
 
@@ -221,6 +270,22 @@ impl Hold {
 impl Work<'_> {
     /// One look under locks. True when the set is complete and of one moment.
     async fn round(&mut self, io: &Io, deadline: Time) -> Result<bool, Error> {
+        let (locks, hold) = self.begin(io, deadline).await?;
+        let result = self.look(io, &hold).await;
+        self.end(io, locks, &hold).await;
+        result
+    }
+
+    /// Reads one folder under locks, and looks at no other.
+    async fn one(&mut self, io: &Io, folder: &Folder, deadline: Time) -> Result<(), Error> {
+        let (clock, _) = clock(io).await?;
+        let (locks, hold) = self.begin(io, deadline).await?;
+        let result = self.read_folder(io, folder, Want::Read, &hold, clock, Span(0)).await;
+        self.end(io, locks, &hold).await;
+        result.map(|_| ())
+    }
+
+    async fn begin(&mut self, io: &Io, deadline: Time) -> Result<(Vec<FileId>, Hold), Error> {
         let plan = self.site.lock_plan(io, self.owner, self.first).await?;
         let locks = lock_user(io, &plan, deadline).await?;
         let patience = self.site.patience();
@@ -230,16 +295,17 @@ impl Work<'_> {
         if hold.by_user {
             self.site.hurry(Some(since.plus(DATABASE_WAIT).min(until)));
         }
-        let result = self.look(io, &hold).await;
+        Ok((locks, hold))
+    }
+
+    async fn end(&mut self, io: &Io, locks: Vec<FileId>, hold: &Hold) {
         self.site.hurry(None);
-        let held = !locks.is_empty();
         for file in locks {
             lock::close(io, file).await;
         }
-        if held {
+        if hold.by_user {
             self.out.longest_hold = self.out.longest_hold.max(io.now().since(hold.since));
         }
-        result
     }
 
     /// Something changed in every round. What was read stands, each folder as of one moment; what never could be is a failure.
@@ -256,7 +322,7 @@ impl Work<'_> {
     }
 
     async fn look(&mut self, io: &Io, hold: &Hold) -> Result<bool, Error> {
-        let mut pass = pass::pass(self.site, io, self.owner, self.quota_roots).await?;
+        let mut pass = pass::pass(self.site, io, self.owner, self.ask).await?;
         let coarse = resolution(&pass);
         settle(io, newest(&pass, self.wanted), coarse).await?;
         let (clock, _) = clock(io).await?;
@@ -523,7 +589,7 @@ async fn read_locked_file(io: &Io, file: FileId, place: &Place) -> Result<Vec<u8
 }
 
 /// A user file under a shared lock (databases are written in place under an exclusive one; for other files it does no harm).
-async fn read_state(io: &Io, state: &State, deadline: Time) -> Result<Option<(Vec<u8>, Tuple)>, Error> {
+pub(crate) async fn read_state(io: &Io, state: &State, deadline: Time) -> Result<Option<(Vec<u8>, Tuple)>, Error> {
     let file = match lock::open_shared(io, &state.place, deadline).await {
         Ok(file) => file,
         Err(Error::World { fault: Fault::NotFound, .. }) => return Ok(None),

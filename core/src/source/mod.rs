@@ -10,12 +10,15 @@ pub mod capture;
 pub mod config;
 pub mod database;
 pub mod lock;
+pub mod message;
 pub mod pass;
 pub mod site;
 
 pub use crate::io::Tuple;
 
+use crate::guid::Guid;
 use crate::io::Place;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 /// A folder's metadata files that are looked at, in the order in which everything here lists them.
@@ -65,6 +68,13 @@ pub struct FolderPaths {
 }
 
 impl FolderPaths {
+    /// Of a folder on another host, whose files only that host can name.
+    pub fn elsewhere() -> FolderPaths {
+        let place = || Place::host("/");
+        let meta = [place(), place(), place(), place()];
+        FolderPaths { data: place(), archive: None, meta, namelock: place(), expunge: true }
+    }
+
     /// The metadata files that may exist, with where they would be.
     pub fn possible(&self) -> impl Iterator<Item = (MetaFile, &Place)> {
         MetaFile::ALL.into_iter().zip(&self.meta).filter(|(file, _)| self.expunge || *file != MetaFile::Expunge)
@@ -108,6 +118,17 @@ pub enum StateKind {
     Link(Vec<u8>),
 }
 
+/// What a pass is to look for besides what every user has.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Ask {
+    /// Quota roots besides the owner's own.
+    pub quota_roots: Vec<Vec<u8>>,
+    /// Tell what each folder has in annotations.db, if that has another tuple than `annotations_db`.
+    pub annotate: bool,
+    /// The tuple of annotations.db that is known.
+    pub annotations_db: Option<Tuple>,
+}
+
 /// What one look at a user showed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Pass {
@@ -117,6 +138,11 @@ pub struct Pass {
     pub states: Vec<State>,
     /// The tuple of annotations.db, if there is one.
     pub annotations_db: Option<Tuple>,
+    /// SHA-1s of the folders' records of annotations.db by name, those of folders that have any; if they were asked for.
+    pub annotated: Option<BTreeMap<Vec<u8>, Guid>>,
+    /// Only folders and the files `seen` and `sub` can be seen there: nothing is known of entries of mailboxes.db and of other
+    /// files, and what an archive has of them is not gone.
+    pub partial: bool,
     /// Entries of mailboxes.db that cannot be read, or whose files cannot be found: name or key, and why.
     pub unreadable: Vec<(Vec<u8>, crate::error::Error)>,
 }

@@ -3,10 +3,12 @@
 //! The cost is a few pages of mailboxes.db and one stat for each metadata file. What must not come in: locks on mailboxes.
 
 use super::site::Site;
-use super::{Folder, Pass, State, StateKind, Tuple};
+use super::{Ask, Folder, Pass, State, StateKind, Tuple};
 use crate::cyrus::names::Owner;
 use crate::error::{Error, Fault};
+use crate::guid::Guid;
 use crate::io::{FileKind, Io, Place, Stat};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 /// Folders that one owner may have. The largest shared hierarchies known have some 10^5.
@@ -16,15 +18,15 @@ const SIEVE_NAMES_MAX: usize = 10_000;
 /// Folders whose files are looked at in one operation.
 const FOLDERS_AT_ONCE: usize = 1024;
 
-/// Looks at `owner`. `quota_roots` are roots to look for besides the owner's own. A user who is not there gives an empty pass.
-pub async fn pass(site: &mut Site, io: &Io, owner: &Owner, quota_roots: &[Vec<u8>]) -> Result<Pass, Error> {
+/// Looks at `owner`. A user who is not there gives an empty pass.
+pub async fn pass(site: &mut Site, io: &Io, owner: &Owner, ask: &Ask) -> Result<Pass, Error> {
     let Pass { mut folders, mut unreadable, .. } = site.folders(io, owner).await?;
     fill_tuples(io, &mut folders, &mut unreadable).await?;
     let inbox = folders.iter().find(|f| f.name == b"INBOX").cloned();
     let mut states = Vec::new();
     if !folders.is_empty() {
         let mut candidates = site.user_files(owner, inbox.as_ref())?;
-        for root in quota_roots {
+        for root in &ask.quota_roots {
             candidates.push((state_name(b"meta/quota/", root), site.quota_file(root)?));
         }
         candidates.extend(site.own_quota(owner)?.into_iter().map(|(root, place)| (state_name(b"meta/quota/", &root), place)));
@@ -40,7 +42,23 @@ pub async fn pass(site: &mut Site, io: &Io, owner: &Owner, quota_roots: &[Vec<u8
         Some(place) => optional(io.stat(&place).await, &place)?.map(Tuple::from),
         None => None,
     };
-    Ok(Pass { folders, states, annotations_db, unreadable })
+    let mut annotated = None;
+    if ask.annotate && ask.annotations_db != annotations_db {
+        annotated = Some(annotations(site, io, &folders).await?);
+    }
+    Ok(Pass { folders, states, annotations_db, annotated, partial: false, unreadable })
+}
+
+/// SHA-1s of the records of annotations.db, by folder.
+async fn annotations(site: &mut Site, io: &Io, folders: &[Folder]) -> Result<BTreeMap<Vec<u8>, Guid>, Error> {
+    let mut annotated = BTreeMap::new();
+    for folder in folders {
+        let lines = site.mailbox_annotations(io, folder, folder.id.as_deref().unwrap_or_default()).await?;
+        if !lines.is_empty() {
+            annotated.insert(folder.name.clone(), Guid::of(&lines));
+        }
+    }
+    Ok(annotated)
 }
 
 fn state_name(prefix: &[u8], name: &[u8]) -> Vec<u8> {

@@ -171,6 +171,16 @@ impl Site {
 
     /// Everybody who has a mailbox here, in order; shared mailboxes last.
     pub async fn owners(&mut self, io: &Io) -> Result<Vec<Owner>, Error> {
+        self.owners_of(io, |_| true).await
+    }
+
+    /// Every user who has an INBOX here, in order.
+    pub async fn users(&mut self, io: &Io) -> Result<Vec<Owner>, Error> {
+        self.owners_of(io, MailboxName::is_inbox).await
+    }
+
+    /// The owners of all mailboxes whose names are `wanted`.
+    async fn owners_of(&mut self, io: &Io, wanted: impl Fn(&MailboxName) -> bool) -> Result<Vec<Owner>, Error> {
         let mut owners = BTreeSet::new();
         let (naming, style) = (self.naming.clone(), self.style);
         let mut outcome = Outcome::default();
@@ -179,6 +189,7 @@ impl Site {
                 .mailboxes
                 .walk(io, *order, |key, value| {
                     if let Ok(mailboxes::Key::Name(name)) = mailboxes::parse_key(&naming, style, key)
+                        && wanted(&name)
                         && mailboxes::parse(value).is_ok_and(|entry| entry.is_local_mailbox())
                     {
                         owners.insert(name.owner());
@@ -234,6 +245,18 @@ impl Site {
         }
         pass.folders.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(pass)
+    }
+
+    /// The mailbox of this name, with its paths; tuples are not filled in. `None` if there is none.
+    pub async fn find(&mut self, io: &Io, name: &MailboxName) -> Result<Option<Folder>, Error> {
+        let key = match self.style {
+            KeyStyle::Legacy => self.naming.internal(name),
+            KeyStyle::Dbname => [b"N", &self.naming.dbname(name)[..]].concat(),
+        };
+        match self.records(io, &[key], &[]).await?.pop() {
+            Some((key, entry)) => self.folder(name, key, entry),
+            None => Ok(None),
+        }
     }
 
     fn folder(&self, name: &MailboxName, key: Vec<u8>, entry: Vec<u8>) -> Result<Option<Folder>, Error> {

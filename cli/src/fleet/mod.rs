@@ -1,0 +1,485 @@
+//! Many users of several servers, some at a time.
+//!
+//! Workers are threads; each takes a source that has users waiting and room for one more worker, connects to it, and backs up
+//! users until there are none left, the time is up, or the connection is gone. A source that cannot be reached is tried again
+//! after a while, and the others go on meanwhile. Users who have waited longest come first.
+//!
+//! What must not come in: how anything is told to people (`cmd::backup`).
+
+pub mod ledger;
+pub mod plan;
+
+use crate::exit::Exit;
+use crate::host::{self, Trouble};
+use crate::stop;
+use crate::tape;
+use cylinder_core::archive::append;
+use cylinder_core::archive::read::Reader;
+use cylinder_core::backup::Settings;
+use cylinder_core::backup::report::Report;
+use cylinder_core::compact::Outcome;
+use cylinder_core::compact::policy::{Policy, Retention};
+use cylinder_core::cyrus::names::Owner;
+use cylinder_core::error::Error;
+use cylinder_core::guid::Guid;
+use cylinder_core::io::{Event, Io, Task};
+use cylinder_core::pull::Origin;
+use cylinder_core::pull::native::{Client, Greeted, connect};
+use cylinder_core::pull::stock;
+use cylinder_core::pull::work::{Queue, work};
+use cylinder_core::source::site::Site;
+use cylinder_core::store::archive_dir;
+use cylinder_core::time::Span;
+use cylinder_core::wire::ANSWER_LINE_MAX;
+use cylinder_core::wire::stream::Limits;
+use cylinder_transport_local::{Config, Local};
+use cylinder_transport_ssh::{Hub, Ssh};
+use ledger::Ledger;
+use plan::{From, Plan, Source, Whom};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a server may be silent while something is expected of it. The capture of a busy user waits for locks that long.
+const STALL: Span = Span::from_secs(180);
+/// The first pause before a source is tried again, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How often a worker without work looks for some.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often the ledger is written.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+/// Whoever is told what happens.
+pub trait Watch: Sync {
+    /// What came of a user. False if nobody listens any more.
+    fn user(&self, owner: &Owner, result: &Result<Report, Error>) -> bool;
+
+    /// What came of looking whether a user's archive should be compacted. False if nobody listens any more.
+    fn compacted(&self, owner: &Owner, result: &Result<Outcome, Error>) -> bool;
+
+    /// Something about a source that a person should know.
+    fn source(&self, name: &str, text: &str);
+
+    /// Progress of the calling thread.
+    fn event(&self, event: Event);
+}
+
+/// How users are archived.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// Compression level.
+    pub level: u8,
+    /// Inflate each member again and compare.
+    pub check: bool,
+    /// Threads that deflate, for each worker.
+    pub threads: Option<usize>,
+    /// 16 bytes of chance.
+    pub chance: [u8; 16],
+    /// Compact archives when that is due.
+    pub compact: bool,
+}
+
+/// What came of a run.
+#[derive(Debug, Default)]
+pub struct Sum {
+    /// The codes of all users who were begun, and one for each source that could not be had.
+    pub codes: Vec<Exit>,
+    /// Users who were not begun: the time was up, or somebody wanted it to stop.
+    pub left: u64,
+}
+
+#[derive(Default)]
+struct SourceState {
+    listed: bool,
+    listing: bool,
+    queue: VecDeque<Owner>,
+    active: usize,
+    failures: u32,
+    not_before: Option<Instant>,
+    given_up: bool,
+    /// Users in whose midst the connection was lost, once.
+    struck: BTreeSet<Owner>,
+}
+
+struct State {
+    sources: Vec<SourceState>,
+    ledger: Ledger,
+    saved: Instant,
+    /// Whoever is on a source's list.
+    found: BTreeSet<Owner>,
+    sum: Sum,
+    deaf: bool,
+    last_error: Option<Error>,
+}
+
+struct Fleet<'a> {
+    plan: &'a Plan,
+    how: How,
+    hub: Option<Hub>,
+    /// What is retained of whom, if archives are compacted.
+    retention: Option<Retention>,
+    watch: &'a dyn Watch,
+    workers: usize,
+    state: Mutex<State>,
+}
+
+/// What a worker is to do.
+enum Pick {
+    Source(usize),
+    Wait,
+    Nothing,
+}
+
+/// Runs a plan to its end.
+pub fn run(plan: &Plan, how: How, watch: &dyn Watch) -> Result<Sum, Trouble> {
+    let named = match &plan.whom {
+        Whom::Named(owners) => Some(owners),
+        Whom::Everybody => None,
+    };
+    let remote = plan.sources.iter().any(|source| matches!(source.from, From::Peer { .. }));
+    let hub =
+        if remote { Some(Hub::new().map_err(|e| Error::Refused(format!("no loop for connections: {e}")))?) } else { None };
+    let most = plan.sources.iter().map(|source| source.jobs).sum::<usize>().min(plan.jobs);
+    let workers = named.map_or(most, |owners| most.min(owners.len())).max(1);
+    let sources = plan.sources.iter().map(|source| SourceState {
+        listed: named.is_some(),
+        queue: named.map(|owners| owners.iter().filter(|owner| source.takes(owner)).cloned().collect()).unwrap_or_default(),
+        ..SourceState::default()
+    });
+    let ledger = if plan.ledger { Ledger::load(&plan.store) } else { Ledger::default() };
+    let (sum, saved) = (Sum::default(), Instant::now());
+    let sources = sources.collect();
+    let state = State { sources, ledger, saved, found: BTreeSet::new(), sum, deaf: false, last_error: None };
+    let retention =
+        if how.compact { Some(crate::cmd::compact::retention(&mut host::store_driver(&plan.store, 0))?) } else { None };
+    let fleet = Fleet { plan, how, hub, retention, watch, workers, state: Mutex::new(state) };
+    std::thread::scope(|scope| {
+        for number in 1..workers {
+            let fleet = &fleet;
+            scope.spawn(move || fleet.work(number));
+        }
+        fleet.work(0);
+    });
+    fleet.finish()
+}
+
+impl Fleet<'_> {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finish(self) -> Result<Sum, Trouble> {
+        let plan = self.plan;
+        let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if plan.ledger {
+            state.ledger.save(&plan.store).map_err(|e| Error::Refused(format!("{}: last-runs: {e}", plan.store.display())))?;
+        }
+        state.sum.left = state.sources.iter().map(|source| source.queue.len() as u64).sum();
+        // A command about one source that could not even be asked says so as its own error.
+        match state.last_error {
+            Some(error) if state.sum.codes.len() == 1 && plan.sources.len() == 1 && state.sum.left == 0 => Err(error.into()),
+            _ => Ok(state.sum),
+        }
+    }
+
+    /// True if no more users are to be begun.
+    fn is_over(&self) -> bool {
+        stop::is_wanted() || self.plan.window.is_some_and(|window| !window.is_open())
+    }
+
+    fn work(&self, number: usize) {
+        let mut locals = BTreeMap::new();
+        loop {
+            match self.pick(number) {
+                Pick::Source(at) => self.take_up(at, &mut locals),
+                Pick::Wait => std::thread::sleep(LOOK),
+                Pick::Nothing => return,
+            }
+        }
+    }
+
+    fn pick(&self, number: usize) -> Pick {
+        if self.is_over() {
+            return Pick::Nothing;
+        }
+        let mut state = self.state();
+        if state.deaf {
+            return Pick::Nothing;
+        }
+        let (count, now) = (state.sources.len(), Instant::now());
+        let mut wait = false;
+        for at in (0..count).map(|n| (n + number) % count) {
+            let jobs = self.plan.sources[at].jobs;
+            let source = &mut state.sources[at];
+            if source.given_up || (source.listed && source.queue.is_empty()) {
+                // Workers on it may put users back.
+                wait |= source.active > 0 && !source.given_up;
+                continue;
+            }
+            let ready = source.not_before.is_none_or(|at| at <= now);
+            if ready && !source.listing && source.active < jobs {
+                source.listing = !source.listed;
+                source.active += 1;
+                return Pick::Source(at);
+            }
+            wait = true;
+        }
+        if wait { Pick::Wait } else { Pick::Nothing }
+    }
+
+    /// Works on one source until it has no more users, or is gone.
+    fn take_up(&self, at: usize, locals: &mut BTreeMap<usize, (Local, Site)>) {
+        let source = &self.plan.sources[at];
+        let mut queue = Users { fleet: self, at, source, did: false };
+        let result = match &source.from {
+            From::Local(host) => self.local(host, &mut queue, locals),
+            From::Peer { name, ssh } => self.remote(name, ssh, &mut queue),
+        };
+        let did = queue.did;
+        let mut state = self.state();
+        let its = &mut state.sources[at];
+        its.active -= 1;
+        its.listing = false;
+        match result {
+            Ok(()) => its.failures = 0,
+            Err(_) if self.is_over() => {}
+            Err(error) => {
+                its.failures = if did { 1 } else { its.failures + 1 };
+                self.failed(&mut state, at, error);
+            }
+        }
+    }
+
+    /// A source could not be reached, or was lost.
+    fn failed(&self, state: &mut State, at: usize, error: Error) {
+        let name = &self.plan.sources[at].name;
+        let its = &mut state.sources[at];
+        let (lost, text) = match &error {
+            // The source's own name stands before it already.
+            Error::Peer { why, .. } => (true, why.clone()),
+            other => (false, other.to_string()),
+        };
+        if lost && its.failures <= self.plan.retries {
+            let pause = PAUSE.0.saturating_mul(1 << (its.failures - 1).min(10)).min(PAUSE.1);
+            its.not_before = Some(Instant::now() + pause);
+            self.watch.source(name, &format!("{text}; trying again in {} s", pause.as_secs()));
+            return;
+        }
+        if its.given_up {
+            return;
+        }
+        its.given_up = true;
+        let left = std::mem::take(&mut its.queue);
+        // The command's own error, and nothing else to say about it.
+        let whole = self.plan.sources.len() == 1 && left.is_empty() && state.sum.codes.is_empty();
+        let users = if left.is_empty() { String::new() } else { format!("; {} not backed up", left.len()) };
+        if !whole {
+            self.watch.source(name, &format!("given up: {text}{users}"));
+        }
+        state.sum.codes.push(Exit::of(&error));
+        state.sum.codes.extend(left.iter().map(|_| Exit::Failed));
+        state.last_error = Some(error);
+    }
+
+    fn threads(&self) -> usize {
+        self.how.threads.unwrap_or_else(|| (host::threads(None) / self.workers).max(1))
+    }
+
+    fn local(
+        &self,
+        host: &host::HostOptions,
+        queue: &mut Users<'_>,
+        locals: &mut BTreeMap<usize, (Local, Site)>,
+    ) -> Result<(), Error> {
+        if let std::collections::btree_map::Entry::Vacant(entry) = locals.entry(queue.at) {
+            entry.insert(host.open(&self.plan.store, self.threads()).map_err(|trouble| match trouble {
+                Trouble::Core(error) => error,
+                other => Error::Refused(format!("{other:?}")),
+            })?);
+        }
+        let Some((driver, site)) = locals.get_mut(&queue.at) else { return Ok(()) };
+        let procedure = |io: Io| async move {
+            if queue.must_list() {
+                let owners = site.owners(&io).await?;
+                queue.listed(&io, owners).await?;
+            }
+            work(&io, &mut Origin::Local(site), queue).await
+        };
+        let task = Task::new(driver.begin(), procedure);
+        driver.run(task, &mut |event| self.watch.event(event))
+    }
+
+    fn remote(&self, peer: &str, ssh: &Ssh, queue: &mut Users<'_>) -> Result<(), Error> {
+        let Some(hub) = &self.hub else { return Ok(()) };
+        let (store, threads) = (self.plan.store.clone(), self.threads());
+        let config = Config { store, threads, stop: Some(stop::flag()), tape: tape::current(), ..Config::default() };
+        let mut driver = Local::new(config).with_connections(Box::new(hub.streams(ssh.clone())));
+        let bytes_per_second = queue.source.bandwidth / queue.source.jobs as u64;
+        let limits = Limits { line: ANSWER_LINE_MAX, stall: STALL, bytes_per_second };
+        let procedure = |io: Io| async move {
+            match connect(&io, peer, limits).await? {
+                Greeted::Native(mut client) => {
+                    let result = pull(&io, &mut client, queue).await;
+                    client.close().await;
+                    result
+                }
+                Greeted::Stock(stream, name) => {
+                    let mut client = stock::Client::new(*stream, &name)?;
+                    let result = pull_stock(&io, &mut client, queue).await;
+                    client.close().await;
+                    result
+                }
+            }
+        };
+        let task = Task::new(driver.begin(), procedure);
+        driver.run(task, &mut |event| self.watch.event(event))
+    }
+
+    /// Whoever has an archive and is on no source's list: their servers have lost them, which must not go unnoticed.
+    async fn vanished(&self, io: &Io, at: usize) -> Result<Vec<Owner>, Error> {
+        let found = self.state().found.clone();
+        let mut vanished = Vec::new();
+        for owner in cylinder_core::store::owners(io).await? {
+            if found.contains(&owner) {
+                continue;
+            }
+            let ours =
+                self.plan.sources.len() == 1 || source_of(io, &owner).await.as_ref() == Some(&self.plan.sources[at].name);
+            if ours && self.plan.sources[at].takes(&owner) {
+                vanished.push(owner);
+            }
+        }
+        Ok(vanished)
+    }
+}
+
+async fn pull(io: &Io, client: &mut Client, queue: &mut Users<'_>) -> Result<(), Error> {
+    if queue.must_list() {
+        let owners = client.owners().await?;
+        queue.listed(io, owners).await?;
+    }
+    work(io, &mut Origin::Native(client), queue).await
+}
+
+/// The same from a `backupcyrusd`.
+async fn pull_stock(io: &Io, client: &mut stock::Client, queue: &mut Users<'_>) -> Result<(), Error> {
+    if queue.must_list() {
+        let owners = client.owners().await?;
+        queue.listed(io, owners).await?;
+    }
+    work(io, &mut Origin::Stock(client), queue).await
+}
+
+/// The source that the newest snapshot of an archive comes from.
+async fn source_of(io: &Io, owner: &Owner) -> Option<String> {
+    let reader = Reader::open(io, &archive_dir(owner).ok()?).await.ok()?;
+    let source = reader.head().commit.source.clone();
+    reader.close().await;
+    Some(source)
+}
+
+/// The users of one source, as one worker sees them.
+struct Users<'a> {
+    fleet: &'a Fleet<'a>,
+    at: usize,
+    source: &'a Source,
+    /// A user was done on this connection.
+    did: bool,
+}
+
+impl Users<'_> {
+    /// True if this worker is the one that asks whom the source has.
+    fn must_list(&self) -> bool {
+        !self.fleet.state().sources[self.at].listed
+    }
+
+    /// Puts whoever is to be backed up into the queue, those first who have waited longest.
+    async fn listed(&self, io: &Io, owners: Vec<Owner>) -> Result<(), Error> {
+        let owners: Vec<Owner> = owners.into_iter().filter(|owner| self.source.takes(owner)).collect();
+        self.fleet.state().found.extend(owners.iter().cloned());
+        let mut all = owners;
+        all.extend(self.fleet.vanished(io, self.at).await?);
+        let mut state = self.fleet.state();
+        all.sort_by_cached_key(|owner| (state.ledger.last(&owner.shown()), owner.clone()));
+        let its = &mut state.sources[self.at];
+        its.queue = all.into();
+        (its.listed, its.listing) = (true, false);
+        Ok(())
+    }
+}
+
+impl Queue for Users<'_> {
+    fn next(&mut self) -> Option<(Owner, Settings)> {
+        if self.fleet.is_over() {
+            return None;
+        }
+        let mut state = self.fleet.state();
+        if state.deaf {
+            return None;
+        }
+        let owner = state.sources[self.at].queue.pop_front()?;
+        // It tells archives of one user apart; it comes from the chance of this run.
+        let named = Guid::of(&[&self.fleet.how.chance[..], owner.shown().as_bytes()].concat());
+        let archive_id = std::array::from_fn(|n| named.0[n]);
+        let how = self.fleet.how;
+        let settings = Settings {
+            archive: append::Settings {
+                level: how.level,
+                check: how.check,
+                ahead: 2 * self.fleet.threads() + 1,
+                checkpoint_bytes: append::Settings::CHECKPOINT_BYTES,
+                software: String::from(crate::cmd::version::SOFTWARE),
+            },
+            source: self.source.name.clone(),
+            archive_id,
+            read_rate: self.source.read_rate / self.source.jobs as u64,
+        };
+        Some((owner, settings))
+    }
+
+    fn done(&mut self, owner: &Owner, result: Result<Report, Error>) {
+        let mut state = self.fleet.state();
+        let lost = matches!(result, Err(Error::Peer { .. }));
+        // Once it may have been the connection; twice it may be the user, who must not keep the others waiting.
+        if lost && state.sources[self.at].struck.insert(owner.clone()) {
+            state.sources[self.at].queue.push_front(owner.clone());
+            return;
+        }
+        self.did |= !lost;
+        state.sum.codes.push(match &result {
+            Ok(report) => Exit::of_report(report),
+            Err(error) => Exit::of(error),
+        });
+        if result.is_ok() {
+            state.ledger.done(&owner.shown());
+            if self.fleet.plan.ledger && state.saved.elapsed() > SAVE_EVERY {
+                state.saved = Instant::now();
+                // It is written again at the end, and then it matters if it cannot be.
+                let _ = state.ledger.save(&self.fleet.plan.store);
+            }
+        }
+        drop(state);
+        if !self.fleet.watch.user(owner, &result) {
+            self.fleet.state().deaf = true;
+        }
+    }
+
+    fn policy(&self, owner: &Owner) -> Option<Policy> {
+        Some(self.fleet.retention.as_ref()?.policy(owner.shown().as_bytes()))
+    }
+
+    fn compacted(&mut self, owner: &Owner, result: Result<Outcome, Error>) {
+        let code = crate::cmd::compact::code(&result);
+        // Whoever is fine counts once.
+        if code != Exit::Ok {
+            self.fleet.state().sum.codes.push(code);
+        }
+        if !self.fleet.watch.compacted(owner, &result) {
+            self.fleet.state().deaf = true;
+        }
+    }
+
+    fn put_back(&mut self, owner: Owner) {
+        self.fleet.state().sources[self.at].queue.push_front(owner);
+    }
+}

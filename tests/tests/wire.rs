@@ -1,0 +1,307 @@
+//! Backups over the protocol, both ends simulated: the same archive as from a local run, and what trouble comes to.
+
+use cylinder_core::archive::read::Reader;
+use cylinder_core::archive::record::{Slot, StateContent, Table};
+use cylinder_core::archive::verify::verify;
+use cylinder_core::backup::report::Report;
+use cylinder_core::backup::{self, Settings};
+use cylinder_core::cyrus::conf::VersionLine;
+use cylinder_core::cyrus::names::Owner;
+use cylinder_core::error::Error;
+use cylinder_core::io::{Io, Place, StreamId};
+use cylinder_core::pull::Origin;
+use cylinder_core::pull::native::{Greeted, connect};
+use cylinder_core::serve;
+use cylinder_core::source::config;
+use cylinder_core::source::lock::Patience;
+use cylinder_core::source::site::{Locking, Site};
+use cylinder_core::store::archive_dir;
+use cylinder_core::time::Span;
+use cylinder_core::wire::ANSWER_LINE_MAX;
+use cylinder_core::wire::stream::Limits;
+use cylinder_tests::disk::SimDisk;
+use cylinder_tests::drive::drive;
+use cylinder_tests::host::Host;
+use cylinder_tests::net::{Net, Way, join};
+use cylinder_tests::story;
+use std::collections::BTreeMap;
+
+const ANNA: &str = "user.anna";
+
+fn anna() -> Owner {
+    Owner::User(b"anna".to_vec())
+}
+
+fn settings() -> Settings {
+    Settings { archive: story::settings(), source: String::from("test"), archive_id: *b"sixteen bytes id", read_rate: 0 }
+}
+
+fn limits() -> Limits {
+    Limits { line: ANSWER_LINE_MAX, stall: Span::from_secs(60), bytes_per_second: 0 }
+}
+
+fn serving() -> serve::Settings {
+    serve::Settings {
+        servername: b"imap1".to_vec(),
+        software: String::from("cylinder test"),
+        idle: Span::from_secs(600),
+        stall: Span::from_secs(60),
+        users: Vec::new(),
+    }
+}
+
+async fn site(io: &Io) -> Result<Site, Error> {
+    let conf = config::load(io, b"/etc/imapd.conf", "", VersionLine::V3_6).await?;
+    Site::open(io, conf, None, Locking::AsServer, Patience::default()).await
+}
+
+async fn server(io: Io, settings: serve::Settings) -> Result<(), Error> {
+    let mut site = site(&io).await?;
+    serve::serve(&io, &mut site, StreamId(1), "client", &settings).await
+}
+
+/// A pull of anna, and the round trips that it took.
+async fn pull(io: Io) -> Result<(Report, u64), Error> {
+    let Greeted::Native(mut client) = connect(&io, "imap1", limits()).await? else { panic!("a native server") };
+    let report = backup::run(&io, &mut Origin::Native(&mut client), &anna(), &archive_dir(&anna())?, &settings()).await;
+    let trips = client.round_trips();
+    client.close().await;
+    Ok((report?, trips))
+}
+
+async fn local(io: Io) -> Result<Report, Error> {
+    let mut site = site(&io).await?;
+    backup::run(&io, &mut Origin::Local(&mut site), &anna(), &archive_dir(&anna())?, &settings()).await
+}
+
+fn later(disk: &mut SimDisk, ms: i64) {
+    disk.wait_until(disk.now().plus(Span::from_ms(ms)));
+}
+
+/// The host's disk, the backup host's disk, and what publishes changes of the host.
+struct World {
+    there: SimDisk,
+    here: SimDisk,
+    host: Host,
+}
+
+impl World {
+    fn new() -> World {
+        let mut world = World { there: SimDisk::new(), here: SimDisk::new(), host: Host::new() };
+        later(&mut world.there, 123);
+        for n in 0..3 {
+            world.host.folder(ANNA).deliver(&story::mail(n, 500));
+        }
+        world.host.folder("user.anna.Sent").deliver(&story::mail(2, 500));
+        world.host.folder("user.anna.Sent").deliver(&story::mail(9, 100_000));
+        world.host.folder("user.bob").deliver(&story::mail(77, 100));
+        world.host.publish(&mut world.there);
+        world.settle();
+        world
+    }
+
+    fn settle(&mut self) {
+        later(&mut self.there, 1000);
+        let now = self.there.now();
+        self.here.wait_until(now);
+        self.there.wait_until(self.here.now());
+    }
+
+    fn pull(&mut self, net: &mut Net) -> Result<(Report, u64), Error> {
+        self.settle();
+        join(&mut self.here, &mut self.there, net, pull, |io| server(io, serving()))
+    }
+
+    /// The same from the host itself, which has a store of its own.
+    fn local(&mut self) -> Result<Report, Error> {
+        self.settle();
+        drive(&mut self.there, local).finished()
+    }
+}
+
+/// What an archive has: its newest table without the places, and all entries.
+fn content(disk: &mut SimDisk) -> (Table, BTreeMap<String, Vec<u8>>) {
+    let procedure = async |io: Io| {
+        let reader = Reader::open(&io, &archive_dir(&anna())?).await?;
+        let verdict = verify(&io, &reader, 3).await?;
+        assert!(verdict.is_good(), "{:#?}", verdict.findings);
+        let mut table = reader.table(reader.head()).await?;
+        let mut entries = BTreeMap::new();
+        for row in &table.folders {
+            for file in &row.files {
+                let at = file.at.location().expect("a place");
+                entries.insert(format!("{:?}/{}", row.name, file.name), reader.read_entry(at, 1 << 30).await?);
+            }
+        }
+        for row in &mut table.folders {
+            row.files.iter_mut().for_each(|file| file.at = Slot::Pending(0));
+        }
+        for row in &mut table.states {
+            match &mut row.content {
+                StateContent::File { at, .. } | StateContent::Link { at, .. } => *at = Slot::Pending(0),
+            }
+        }
+        for guid in reader.catalogue().await?.0.guids() {
+            let at = reader.locate(guid).await?.expect("a message");
+            entries.insert(format!("files/{guid}"), reader.read_entry(at.at, 1 << 30).await?);
+        }
+        reader.close().await;
+        Ok::<_, Error>((table, entries))
+    };
+    drive(disk, procedure).finished().expect("an archive")
+}
+
+#[test]
+fn a_pull_makes_the_archive_that_a_local_run_makes() {
+    let mut world = World::new();
+    for round in 0..4 {
+        match round {
+            1 => drop(world.host.folder("user.anna.Sent").deliver(&story::mail(10, 3000))),
+            2 => drop(world.host.folder("user.anna.Work").deliver(&story::mail(1, 500))),
+            3 => world.host.folder(ANNA).flag(2, 1),
+            _ => {}
+        }
+        world.host.publish(&mut world.there);
+        let (report, _) = world.pull(&mut Net::default()).expect("a pull");
+        let expected = world.local().expect("a local run");
+        assert!(report.is_clean(), "{report:?}");
+        // Times take more or less room, and locks are held for as long as each host takes.
+        let strip = |report: Report| Report { longest_hold: Span(0), archive_bytes: 0, ..report };
+        assert_eq!(strip(report), strip(expected), "round {round}");
+        assert!(content(&mut world.here) == content(&mut world.there), "round {round}: other content");
+    }
+}
+
+#[test]
+fn a_pull_of_nothing_new_is_one_round_trip_after_the_greeting_and_writes_nothing() {
+    let mut world = World::new();
+    let (_, first) = world.pull(&mut Net::default()).expect("a pull");
+    assert!(first <= 5, "a first run took {first} round trips");
+    world.settle();
+    let (before, changes) = (world.here.store(), world.here.changes());
+    let mut net = Net::default();
+    let (report, trips) = world.pull(&mut net).expect("a pull");
+    assert_eq!((report.commit, trips), (None, 2));
+    assert_eq!((world.here.store(), world.here.changes()), (before, changes));
+    assert!(net.sent[1] < 3000, "{} bytes for two folders", net.sent[1]);
+}
+
+#[test]
+fn round_trips_do_not_grow_with_folders() {
+    let mut world = World::new();
+    for n in 0..200 {
+        world.host.folder(&format!("user.anna.f{n}")).deliver(&story::mail(1000 + n, 200));
+    }
+    world.host.publish(&mut world.there);
+    let (report, trips) = world.pull(&mut Net::default()).expect("a pull");
+    assert_eq!((report.folders, report.messages_added), (202, 204));
+    assert!(trips <= 6, "{trips} round trips");
+    world.settle();
+    assert_eq!(world.pull(&mut Net::default()).expect("a pull").1, 2);
+}
+
+#[test]
+fn bytes_may_come_one_at_a_time_and_late() {
+    let mut other = World::new();
+    other.pull(&mut Net::default()).expect("a pull");
+    let expected = content(&mut other.here);
+    for piece in [1, 2, 3, 7, 100, 4096] {
+        let mut world = World::new();
+        let delay = Span::from_ms(piece as i64);
+        world.pull(&mut Net { piece, delay, ..Net::default() }).expect("a pull");
+        assert!(content(&mut world.here) == expected, "pieces of {piece}");
+    }
+}
+
+/// A user with two small folders, for trying everything.
+fn small() -> World {
+    let mut world = World { there: SimDisk::new(), here: SimDisk::new(), host: Host::new() };
+    later(&mut world.there, 123);
+    world.host.folder(ANNA).deliver(&story::mail(1, 90));
+    world.host.folder("user.anna.Sent").deliver(&story::mail(2, 90));
+    world.host.publish(&mut world.there);
+    world
+}
+
+/// Cuts first runs over what `make` makes at these places, and lets the next run heal them.
+fn cut(make: fn() -> World, places: impl Fn(u64) -> Vec<u64>) {
+    let mut whole = make();
+    let mut net = Net::default();
+    whole.pull(&mut net).expect("a pull");
+    let expected = content(&mut whole.here);
+    for way in [Way::Up, Way::Down] {
+        for at in places(net.sent[way as usize]) {
+            let mut world = make();
+            let cut = world.pull(&mut Net { cut: Some((way, at)), ..Net::default() });
+            let error = cut.expect_err("a cut run is no success");
+            assert!(matches!(&error, Error::Peer { .. }), "{way:?} {at}: {error}");
+            world.pull(&mut Net::default()).unwrap_or_else(|e| panic!("{way:?} {at}: the next run: {e}"));
+            assert!(content(&mut world.here) == expected, "{way:?} {at}");
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_is_cut_after_any_byte_is_an_error_and_the_next_run_heals() {
+    cut(small, |len| (0..len).collect());
+}
+
+#[test]
+fn so_is_one_that_is_cut_in_a_large_message() {
+    cut(World::new, |len| (0..len).step_by(1499).chain(len.saturating_sub(100)..len).collect());
+}
+
+/// The peer tombstoned 11 of 16 live folders when an answer was cut.
+#[test]
+fn a_cut_never_makes_a_tombstone() {
+    for at in (0..6000).step_by(7) {
+        let mut world = World::new();
+        world.pull(&mut Net::default()).expect("a pull");
+        world.host.folder(ANNA).deliver(&story::mail(20, 900));
+        world.host.publish(&mut world.there);
+        let cut = world.pull(&mut Net { cut: Some((Way::Down, at)), ..Net::default() });
+        let (table, _) = content(&mut world.here);
+        assert_eq!(table.folders.len(), 2, "{at}: a folder is gone");
+        if cut.is_err() {
+            assert_eq!(world.pull(&mut Net::default()).expect("the next run").0.messages, 6, "{at}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_falls_silent_is_given_up() {
+    for at in [0, 10, 300, 2000, 50_000] {
+        let mut world = World::new();
+        let error = world.pull(&mut Net { stall: Some((Way::Down, at)), ..Net::default() }).expect_err("silence is no success");
+        let Error::Peer { why, .. } = &error else { panic!("{error}") };
+        assert!(why.contains("nothing came for 60 s"), "{at}: {why}");
+        world.pull(&mut Net::default()).expect("the next run");
+    }
+}
+
+#[test]
+fn the_text_of_the_process_behind_the_stream_is_told() {
+    let mut world = World::new();
+    let complaint = Some(String::from("Permission denied (publickey)."));
+    let error = world.pull(&mut Net { cut: Some((Way::Down, 0)), complaint, ..Net::default() }).expect_err("no connection");
+    assert!(error.to_string().contains("Permission denied (publickey)."), "{error}");
+}
+
+#[test]
+fn users_that_are_not_given_away_are_refused() {
+    let mut world = World::new();
+    let settings = serve::Settings { users: vec![String::from("b*")], ..serving() };
+    let error = join(&mut world.here, &mut world.there, &mut Net::default(), pull, |io| server(io, settings));
+    let Err(Error::Refused(why)) = &error else { panic!("{error:?}") };
+    assert!(why.contains("may not have that user"), "{why}");
+    assert!(world.here.store().is_empty(), "nothing is made for a user who cannot be had");
+}
+
+/// Nothing of the host but lock files is written.
+#[test]
+fn a_server_writes_nothing() {
+    let mut world = World::new();
+    world.pull(&mut Net::default()).expect("a pull");
+    let written: Vec<&Place> = world.there.written().iter().collect();
+    assert!(!written.is_empty() && written.iter().all(|place| place.shown().contains("/lock/")), "{written:?}");
+}
