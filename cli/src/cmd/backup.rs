@@ -87,6 +87,9 @@ fn plan(args: &Backup) -> Result<Plan, Trouble> {
             if let Some(command) = &args.serve_command {
                 ssh.command = command.clone();
             }
+            if let Some(words) = &args.ssh {
+                ssh.program = words.split_whitespace().map(str::to_owned).collect();
+            }
             (from.clone(), From::parse(from, ssh).map_err(Trouble::Usage)?)
         }
     };
