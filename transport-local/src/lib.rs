@@ -11,8 +11,8 @@
 //! Operations on streams are handed to a [`Connections`], and other operations go on while one of them waits.
 //!
 //! Invariants: nothing is written to the host's tree but lock files that Cyrus would have created itself, with its owner; no
-//! operation here waits for a lock, for a pipe or for another host; no name service is asked. What must not come in: formats, and
-//! knowing what for.
+//! operation here waits for a lock, for a pipe or for another host; no name service is asked. What must not come in: formats,
+//! and knowing what for.
 
 mod clock;
 mod codec;
@@ -62,8 +62,8 @@ pub struct Config {
 
 /// Whatever carries out the operations on streams. Results may come at any time and from any thread.
 pub trait Connections: Send {
-    /// Does [`Op::Connect`], [`Op::Send`], [`Op::Receive`], [`Op::Complaint`] or [`Op::Shut`], and calls `answer` with what came
-    /// of it.
+    /// Does [`Op::Connect`], [`Op::Send`], [`Op::Receive`], [`Op::Complaint`] or [`Op::Shut`], and calls `answer` with what
+    /// came of it.
     fn submit(&mut self, op: Op, answer: Answer);
 
     /// Closes what a machine has left open.

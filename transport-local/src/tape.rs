@@ -1,7 +1,7 @@
 //! Recordings of runs, and running them again.
 //!
-//! A recording is a text: a line `cylinder-recording 1`, lines of whoever makes it, then for each run a line `run` and the lines
-//! of [`cylinder_core::tape`]. What must not come in: what is recorded.
+//! A recording is a text: a line `cylinder-recording 1`, lines of whoever makes it, then for each run a line `run` and the
+//! lines of [`cylinder_core::tape`]. What must not come in: what is recorded.
 
 use cylinder_core::error::Fault;
 use cylinder_core::io::{Event, Input, Machine, Output};

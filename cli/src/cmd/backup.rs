@@ -163,13 +163,14 @@ fn plan(args: &Backup) -> Result<Plan, Trouble> {
             if let Some(command) = &args.serve_command {
                 ssh.command = command.clone();
             }
+            if let Some(words) = &args.ssh {
+                ssh.program = words.split_whitespace().map(str::to_owned).collect();
+            }
             (from.clone(), From::parse(from, ssh).map_err(Trouble::Usage)?)
         }
     };
-    let jobs = args.jobs.unwrap_or_else(|| match &whom {
-        Whom::Named(owners) if owners.len() == 1 => 1,
-        _ => JOBS,
-    });
+    // For small users a run is mostly waiting for the disk, so it is not the processors that count.
+    let jobs = args.jobs.unwrap_or(if matches!(&whom, Whom::Named(owners) if owners.len() == 1) { 1 } else { JOBS });
     let source = Source { name, from, users: Vec::new(), exclude: Vec::new(), jobs, bandwidth: 0, read_rate: 0 };
     let store = host::store(&args.store)?;
     Ok(Plan { sources: vec![source], store, whom, jobs, window: None, retries: 1, level: None, ledger: false })
@@ -198,11 +199,14 @@ fn finish(args: &Backup, sum: &Sum, summary: Summary, several: bool, begun: Inst
     }
     let stopped = crate::stop::is_wanted();
     let exit = Exit::of_all(sum.codes.iter().copied().chain((stopped && sum.left > 0).then_some(Exit::Partial)));
-    let (users, bad) = (sum.codes.len() as u64, sum.codes.iter().filter(|c| **c != Exit::Ok).count());
+    // A source that could not be had is no user.
+    let users = (sum.codes.len() - sum.sources_lost) as u64;
+    let bad = sum.codes.iter().filter(|c| **c != Exit::Ok).count() - sum.sources_lost;
     let seconds = begun.elapsed().as_secs_f64();
     if args.json {
         output::json(&json!({
             "event": "summary", "users": users, "changed": summary.changed, "not_clean": bad, "left": sum.left,
+            "sources_lost": sum.sources_lost,
             "messages_added": summary.messages_added, "bytes_added": summary.bytes_added,
             "longest_hold_ms": summary.longest_hold_ms, "seconds": seconds, "stopped": stopped, "exit": exit as u8,
         }))?;

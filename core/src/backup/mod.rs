@@ -282,7 +282,8 @@ impl Run<'_, '_> {
         let fetched = match self.fetch_all(&mut bodies, &mut capture).await {
             Ok(fetched) => fetched,
             Err(error) => {
-                // What came before the connection was cut, or somebody wanted it to stop, is worth keeping. Whether that works does not change what is told.
+                // What came before the connection was cut, or somebody wanted it to stop, is worth keeping. Whether that works
+                // does not change what is told.
                 if matches!(error, Error::Peer { .. } | Error::Stopped) {
                     let _ = bodies.checkpoint().await;
                 }
