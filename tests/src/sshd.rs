@@ -29,13 +29,18 @@ impl Sshd {
     #[track_caller]
     pub fn start(command: &str) -> Sshd {
         let home = tempfile::Builder::new().prefix("cylinder-ssh-").tempdir().expect("a directory");
-        for key in ["host", "user", "stranger"] {
+        for key in ["host", "user", "stranger", "tunnel"] {
             let mut keygen = Command::new("ssh-keygen");
             keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", key, "-f"]).arg(home.path().join(key));
             run(&mut keygen);
         }
         let read = |name: &str| fs::read_to_string(home.path().join(name)).expect("a key");
-        let line = format!("restrict,command=\"{command}\" {}", read("user.pub"));
+        // The tunnel's key may reach sockets, and run nothing.
+        let line = format!(
+            "restrict,command=\"{command}\" {}restrict,port-forwarding,command=\"false\" {}",
+            read("user.pub"),
+            read("tunnel.pub")
+        );
         write(home.path(), "authorized_keys", &line);
         // Whoever asks for a port and then uses it may lose it to another test; then sshd says so, and the next one is tried.
         for _ in 0..5 {
@@ -53,6 +58,11 @@ impl Sshd {
     pub fn ssh(&self, stranger: bool) -> String {
         let config = self.file(if stranger { "stranger_config" } else { "config" });
         format!("ssh -F {}", config.display())
+    }
+
+    /// The same with a key that may reach sockets over there, and run nothing.
+    pub fn tunnel(&self) -> String {
+        format!("ssh -F {}", self.file("tunnel_config").display())
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -82,7 +92,7 @@ fn configure(home: &Path, port: u16, host_key: &str) {
     );
     write(home, "sshd_config", &server);
     write(home, "known_hosts", &format!("{HOST} {host_key}"));
-    for (name, key) in [("config", "user"), ("stranger_config", "stranger")] {
+    for (name, key) in [("config", "user"), ("stranger_config", "stranger"), ("tunnel_config", "tunnel")] {
         let client = format!(
             "Host {HOST}\nHostName 127.0.0.1\nPort {port}\nUser root\nHostKeyAlias {HOST}\nIdentityFile {dir}/{key}\n\
              IdentitiesOnly yes\nIdentityAgent none\nUserKnownHostsFile {dir}/known_hosts\nGlobalKnownHostsFile none\n\

@@ -10,6 +10,8 @@ use cylinder_tests::proof::binary;
 use cylinder_tests::sshd::{HOST, Sshd};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 
 /// A server, what backs it up from its own host, and what pulls from it.
 struct Pair {
@@ -172,4 +174,52 @@ fn whoever_cannot_be_reached_says_why_in_the_words_of_ssh() {
     // The key runs the server and nothing else: another command is not what runs.
     let ran = pair.pull(&["--serve-command", "rm -rf /nowhere"]);
     assert!(ran.exit == 0 && ran.user("anna")["messages_added"] == 1, "{ran:?}");
+}
+
+/// A server on a socket, which ends with the test.
+struct Listening(Child);
+
+impl Listening {
+    fn start(lab: &Lab, socket: &str) -> Listening {
+        let mut command = Command::new(binary());
+        command.args(["serve", "--listen", socket, "--imapd-conf", lab.conf(), "--root"]).arg(lab.root());
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("cylinder runs");
+        let mut line = String::new();
+        let stderr = child.stderr.take().expect("a pipe");
+        BufReader::new(stderr).read_line(&mut line).expect("a line");
+        assert!(line.contains("serving on"), "{line}");
+        Listening(child)
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn sockets_over_there_are_reached_through_ssh() {
+    let pair = pair();
+    let local = pair.bench.cylinder.backup(&["anna"]);
+    assert_eq!(local.exit, 0);
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("socket");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    let sockets = [
+        (format!("unix:{}", path.display()), format!("ssh+unix://{HOST}{}", path.display())),
+        (format!("tcp:127.0.0.1:{port}"), format!("ssh+tcp://{HOST}/127.0.0.1:{port}")),
+    ];
+    for (socket, from) in sockets {
+        let _listening = Listening::start(&pair.bench.lab, &socket);
+        let pulled = Cylinder::new(&pair.bench.lab);
+        let ran = pulled.pull(&["anna", "--ssh", &pair.sshd.tunnel(), "--from", &from]);
+        assert_eq!(ran.exit, 0, "{ran:?}");
+        assert!(comparable(&pulled) == comparable(&pair.bench.cylinder), "{from}: another archive");
+        // Nobody is there any more.
+        drop(_listening);
+        let ran = pulled.pull(&["anna", "--ssh", &pair.sshd.tunnel(), "--from", &from]);
+        assert_eq!(ran.exit, 1, "{ran:?}");
+    }
 }
