@@ -5,7 +5,7 @@
 //! PROTOCOL.md section 2.7 lists. Therefore:
 //!
 //! * an answer counts only when its `DONE` has come; a list that ends early is never a short list;
-//! * what changed shortly before it was copied is looked at again next time ([`YOUNG`], [`SKEW`]);
+//! * what changed shortly before it was copied is looked at again next time (`YOUNG`, `SKEW`);
 //! * after a capture the user is listed once more, and what has changed meanwhile is fetched again, until nothing has.
 //!
 //! What must not come in: archives.
