@@ -59,6 +59,10 @@ pub struct Backup {
     #[argh(option, arg_name = "command")]
     pub serve_command: Option<String>,
 
+    /// ssh and its options, separated by spaces (default: ssh)
+    #[argh(option, arg_name = "words")]
+    pub ssh: Option<String>,
+
     /// sources, store, users and limits from this file
     #[argh(option, arg_name = "file")]
     pub config: Option<String>,

@@ -118,6 +118,20 @@ impl Cylinder {
         command
     }
 
+    /// `cylinder backup WORDS... --json`, which gets users from another host, not yet begun.
+    pub fn pull_command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.arg("backup").args(words).arg("--json").arg("--store").arg(self.store());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs [`Cylinder::pull_command`] to its end, whatever that is.
+    #[track_caller]
+    pub fn pull(&self, words: &[&str]) -> Ran {
+        Running::start(&mut self.pull_command(words)).end()
+    }
+
     /// Runs `cylinder backup` to its end, whatever that is.
     #[track_caller]
     pub fn backup(&self, words: &[&str]) -> Ran {
@@ -229,19 +243,34 @@ impl Cylinder {
         Stamp { ino: stat.ino(), size: stat.size(), mtime, ctime }
     }
 
-    /// The names of all entries of an archive, in their order, as a reader of another make finds them.
+    /// The names of all entries of an archive, in their order.
     #[track_caller]
     pub fn entries(&self, user: &str) -> Vec<String> {
+        self.contents(user).into_iter().map(|entry| entry.name).collect()
+    }
+
+    /// All entries of an archive, in their order.
+    #[track_caller]
+    pub fn contents(&self, user: &str) -> Vec<Entry> {
         let path = self.archive(user);
         let file = File::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let mut tar = tar::Archive::new(MultiGzDecoder::new(BufReader::new(file)));
         let entries = tar.entries().expect("a tar file");
-        let name = |entry: std::io::Result<tar::Entry<_>>| {
-            let entry = entry.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-            String::from_utf8_lossy(&entry.path_bytes()).into_owned()
-        };
-        entries.map(name).collect()
+        entries.map(|entry| read_entry(entry).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).collect()
     }
+}
+
+/// One entry of an archive, as a reader of another make finds it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Where it leads, if it is a link.
+    pub link: Option<String>,
+    /// Size, mode and time of the last change.
+    pub stat: (u64, u32, u64),
+    /// SHA-1 of its content.
+    pub sha1: Guid,
 }
 
 /// A server with one user, and a store: where most tests begin.
@@ -306,6 +335,16 @@ impl Bench {
         self.cylinder.backup_nothing(&self.user);
         News { told, entries: summary(&entries[before..]) }
     }
+}
+
+fn read_entry(entry: std::io::Result<tar::Entry<'_, impl Read>>) -> std::io::Result<Entry> {
+    let mut entry = entry?;
+    let mut content = Vec::new();
+    entry.read_to_end(&mut content)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (name, link) = (text(&entry.path_bytes()), entry.link_name_bytes().map(|link| text(&link)));
+    let header = entry.header();
+    Ok(Entry { name, link, stat: (header.entry_size()?, header.mode()?, header.mtime()?), sha1: Guid::of(&content) })
 }
 
 /// Sorts and counts names of entries.

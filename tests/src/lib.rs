@@ -16,4 +16,5 @@ pub mod net;
 pub mod proof;
 pub mod sieve;
 pub mod spool;
+pub mod sshd;
 pub mod story;

@@ -207,6 +207,20 @@ impl Spool {
         fs::rename(dir.join("mailboxes.db.NEW"), dir.join("mailboxes.db"))
     }
 
+    /// Writes what the server would have written for several users of one host, who have one mailboxes.db.
+    pub fn save_together(spools: &mut [Spool]) -> Result<()> {
+        let mut records = Vec::new();
+        for spool in &mut *spools {
+            spool.save()?;
+            records.extend(spool.records());
+        }
+        records.sort();
+        match spools.first() {
+            Some(spool) => fs::write(spool.root.join("var/lib/cyrus/mailboxes.db"), twoskip::emit(&records, 1)),
+            None => Ok(()),
+        }
+    }
+
     fn at(&self, name: &str) -> usize {
         self.folders.iter().position(|folder| folder.name == name).unwrap_or_else(|| panic!("there is no folder {name}"))
     }

@@ -5,6 +5,8 @@
 use cylinder_tests::cli::{Bench, Cylinder, Namespace, agrees_in_folder, append_many, shows};
 use cylinder_tests::everyday::{everyday, message_dir};
 use cylinder_tests::lab::{Lab, Version};
+use cylinder_tests::proof::binary;
+use serde_json::Value;
 
 const DOTS: Namespace = Namespace { separator: '.', alt: true };
 const BELOW_INBOX: Namespace = Namespace { separator: '/', alt: false };
@@ -16,7 +18,26 @@ fn lives(user: &str, namespace: Namespace, options: &[(&str, &str)]) -> Bench {
     println!("{user}: {options:?}");
     let mut bench = Bench::of(Lab::start(Version::V3_6, options), user, namespace);
     everyday(&mut bench);
+    let (local, pulled) = (listed(&bench.cylinder, user), Cylinder::new(&bench.lab));
+    let (root, conf) = (bench.lab.root().display(), bench.lab.conf());
+    let from = format!("exec:{} serve --root {root} --imapd-conf {conf}", binary().display());
+    let ran = pulled.pull(&[user, "--from", &from]);
+    assert!(ran.exit == 0 && ran.stderr.is_empty(), "{ran:?}");
+    assert_eq!(listed(&pulled, user), local, "a pull sees another user");
     bench
+}
+
+/// What `list` says of everything in the newest snapshot, but of expunged messages that the server may have dropped by now.
+fn listed(cylinder: &Cylinder, user: &str) -> Vec<(Value, Vec<Value>)> {
+    let folders = cylinder.read(&["list", user, "--json"]).json();
+    let messages = |mut folder: Value| {
+        // One archive has a long life behind it, the other has not.
+        folder["snapshot"] = Value::Null;
+        let name = folder["folder"].as_str().expect("a name").to_owned();
+        let messages = cylinder.read(&["list", user, &name, "--json"]).json();
+        (folder, messages)
+    };
+    folders.into_iter().map(messages).collect()
 }
 
 /// A file below the data directory of a lab exists.

@@ -5,6 +5,7 @@ use cylinder_core::archive::verify::verify;
 use cylinder_core::backup::{self, Settings};
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
+use cylinder_core::escape::{shown, unpercent};
 use cylinder_core::io::{Input, Io, Reply, StreamId};
 use cylinder_core::pull::Origin;
 use cylinder_core::pull::native::{Greeted, connect};
@@ -132,5 +133,66 @@ fn what_was_recorded_may_come_byte_by_byte() {
             messages.push(drive(&mut here, read).finished().expect("an archive"));
         }
         assert!(messages.iter().all(|read| *read == messages[0]) && messages[0].1.len() == 6, "{version}");
+    }
+}
+
+/// The lines of the server that are whole, content left out.
+fn server_lines(buffer: &mut Vec<u8>, text: &mut String) {
+    while let Some(end) = buffer.iter().position(|&b| b == b'\n') {
+        let line = shown(&buffer[..end]);
+        let content = line.strip_prefix("DATA ").and_then(|rest| rest.split(' ').nth(1)?.parse::<usize>().ok());
+        if buffer.len() < end + 1 + content.unwrap_or(0) {
+            return;
+        }
+        text.push_str(&format!("S: {line}\n"));
+        if let Some(len) = content {
+            text.push_str(&format!("   ({len} bytes)\n"));
+        }
+        buffer.drain(..end + 1 + content.unwrap_or(0));
+    }
+}
+
+/// What both sides said in a recorded run.
+fn conversation(file: &Path) -> String {
+    let recorded = std::fs::read_to_string(file).expect("a recording");
+    let from = recorded.find("> 1 connect ").expect("a connection");
+    let (mut text, mut buffer, mut receives) = (String::new(), Vec::new(), BTreeSet::new());
+    for line in recorded[from..].lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            [">", _, "send", _, data] => {
+                let data = unpercent(data.as_bytes()).expect("what was sent");
+                data.split_inclusive(|&b| b == b'\n')
+                    .for_each(|line| text += &format!("C: {}\n", shown(line.trim_ascii_end())));
+            }
+            [">", id, "receive", ..] => drop(receives.insert(id.parse::<u32>().expect("a number"))),
+            ["<", ..] => {
+                if let (_, Input::Done(id, Ok(Reply::Bytes(bytes)))) =
+                    parse_input(line.as_bytes()).expect("a line of a recording")
+                    && receives.contains(&id.0)
+                {
+                    buffer.extend(bytes);
+                    server_lines(&mut buffer, &mut text);
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(buffer.is_empty(), "the server was cut off");
+    text
+}
+
+/// For people: a second run, after a message, a flag, a new folder and a rename, on each version.
+#[test]
+fn recorded_conversations_can_be_read() {
+    let names =
+        ["protocol__second_run_3_2", "protocol__second_run_3_6", "protocol__second_run_3_10", "protocol__second_run_3_12"];
+    for (version, name) in VERSIONS.into_iter().zip(names) {
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path("../../snapshots");
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        let text = conversation(&recording(version, "second"));
+        settings.bind(|| insta::assert_snapshot!(name, text));
     }
 }

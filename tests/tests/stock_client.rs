@@ -275,6 +275,9 @@ fn lists_that_cannot_be_believed_are_refused() {
         (list("FOLDER user.bob.x id j\n"), false),
         (list("FOLDER INBOX..%2F id j\n"), false),
         (list("FOLDER INBOX id j\nFOLDER inbox id j\n"), false),
+        (list("FOLDER INBOX ..%2F.. j\n"), false),
+        (list(&format!("FOLDER INBOX {} j\n", "x".repeat(200))), false),
+        (list(&format!("FOLDER INBOX.{} id j\n", "x".repeat(1100))), false),
         (list("FOLDER %2E%2E id j\n"), false),
         (String::from("NO what ever\n"), false),
         // No list at all.

@@ -61,6 +61,7 @@ enum Command {
     Complaint(StreamId, Answer),
     Shut(StreamId, Option<Answer>),
     Listen(Listener, usize, Sender<Incoming>),
+    HangUp,
     Stop,
 }
 
@@ -100,6 +101,11 @@ impl Hub {
         let (tell, incoming) = channel();
         tell_loop(&self.commands, &self.waker, Command::Listen(listener, max, tell));
         Ok(incoming)
+    }
+
+    /// Ends all connections at once. Whoever waits for one of them hears that it is gone.
+    pub fn hang_up(&self) {
+        tell_loop(&self.commands, &self.waker, Command::HangUp);
     }
 
     /// Standard input and output as a stream.
@@ -336,6 +342,7 @@ impl Loop {
                 }
             }
             Command::Listen(listener, max, tell) => self.listen(listener, max, tell),
+            Command::HangUp => self.channels.keys().copied().collect::<Vec<_>>().into_iter().for_each(|id| self.end(id)),
             // Handled by whoever reads the commands.
             Command::Stop => {}
         }

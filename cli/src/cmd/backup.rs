@@ -167,6 +167,9 @@ fn plan(args: &Backup) -> Result<Plan, Trouble> {
             if let Some(command) = &args.serve_command {
                 ssh.command = command.clone();
             }
+            if let Some(words) = &args.ssh {
+                ssh.program = words.split_whitespace().map(str::to_owned).collect();
+            }
             (from.clone(), From::parse(from, ssh).map_err(Trouble::Usage)?)
         }
     };
@@ -200,11 +203,14 @@ fn finish(args: &Backup, sum: &Sum, summary: Summary, several: bool, begun: Inst
     }
     let stopped = crate::stop::is_wanted();
     let exit = Exit::of_all(sum.codes.iter().copied().chain((stopped && sum.left > 0).then_some(Exit::Partial)));
-    let (users, bad) = (sum.codes.len() as u64, sum.codes.iter().filter(|c| **c != Exit::Ok).count());
+    // A source that could not be had is no user.
+    let users = (sum.codes.len() - sum.sources_lost) as u64;
+    let bad = sum.codes.iter().filter(|c| **c != Exit::Ok).count() - sum.sources_lost;
     let seconds = begun.elapsed().as_secs_f64();
     if args.json {
         output::json(&json!({
             "event": "summary", "users": users, "changed": summary.changed, "not_clean": bad, "left": sum.left,
+            "sources_lost": sum.sources_lost,
             "messages_added": summary.messages_added, "bytes_added": summary.bytes_added,
             "longest_hold_ms": summary.longest_hold_ms, "seconds": seconds, "stopped": stopped, "exit": exit as u8,
         }))?;

@@ -72,7 +72,9 @@ pub fn run(args: &Serve) -> Outcome {
                 let served = host
                     .open(scratch, 0)
                     .and_then(|(driver, _)| Ok(one(driver, host, hub, client.stream, &client.peer, settings)?));
-                if let Err(trouble) = served {
+                if let Err(trouble) = served
+                    && !stop::is_wanted()
+                {
                     let text = match trouble {
                         Trouble::Core(error) => error.to_string(),
                         other => format!("{other:?}"),
@@ -81,6 +83,8 @@ pub fn run(args: &Serve) -> Outcome {
                 }
             });
         }
+        // Clients that say nothing would keep the server for as long as they may be idle.
+        hub.hang_up();
     });
     if let Some(path) = made {
         let _ = std::fs::remove_file(path);

@@ -84,6 +84,8 @@ pub struct How {
 pub struct Sum {
     /// The codes of all users who were begun, and one for each source that could not be had.
     pub codes: Vec<Exit>,
+    /// Sources that could not be had.
+    pub sources_lost: usize,
     /// Users who were not begun: the time was up, or somebody wanted it to stop.
     pub left: u64,
 }
@@ -276,6 +278,7 @@ impl Fleet<'_> {
         if !whole {
             self.watch.source(name, &format!("given up: {text}{users}"));
         }
+        state.sum.sources_lost += 1;
         state.sum.codes.push(Exit::of(&error));
         state.sum.codes.extend(left.iter().map(|_| Exit::Failed));
         state.last_error = Some(error);

@@ -28,6 +28,8 @@ const WISHES_AT_ONCE: usize = 256;
 const AHEAD: usize = 2048;
 /// Answers to announced passes that are kept because something else was asked in between, in bytes of their lines.
 const KEPT_MAX: u64 = 32 << 20;
+/// Bytes of all user files and annotations of one capture, which are kept in memory.
+const CONTENTS_MAX: u64 = 512 << 20;
 /// Words that a refusal may begin with.
 const BUSY: &[u8] = b"busy ";
 
@@ -255,6 +257,7 @@ impl Client {
     async fn read_capture(&mut self, io: &Io, capture: &mut Capture) -> Result<(), Error> {
         let mut reader = PassReader::default();
         let mut budget = ANSWER_LINES_MAX;
+        let mut memory = CONTENTS_MAX;
         // The folder whose files are being read.
         let mut current: Option<Vec<u8>> = None;
         loop {
@@ -267,7 +270,7 @@ impl Client {
             }
             if line.starts_with(b"DATA ") {
                 let folder = current.as_ref().ok_or_else(|| self.stream.unexpected(&line, "a CAPTURED line before it"))?;
-                self.read_file(io, capture, folder, &line).await?;
+                self.read_file(io, capture, folder, &line, &mut memory).await?;
                 continue;
             }
             let words = words(&line);
@@ -276,14 +279,17 @@ impl Client {
                     let folder = current.as_ref().and_then(|name| capture.folders.get_mut(name));
                     folder.map_or(Ok(()), |captured| parse_file(&words, &mut captured.folder)).map(|()| true)
                 }
-                b"CAPTURED" => captured(&words).map(|captured| {
+                b"CAPTURED" => captured(&words).and_then(|captured| {
+                    if capture.folders.contains_key(&captured.folder.name) {
+                        return Err(words.damage("name", &shown(&captured.folder.name), "folders each once"));
+                    }
                     current = Some(captured.folder.name.clone());
                     capture.put(captured);
-                    true
+                    Ok(true)
                 }),
                 b"CONTENT" => {
                     current = None;
-                    self.read_content(&words, capture).await?;
+                    self.read_content(&words, capture, reader.pass(), &mut memory).await?;
                     Ok(true)
                 }
                 _ => {
@@ -307,31 +313,52 @@ impl Client {
     }
 
     /// Takes a metadata file of the folder that was captured last.
-    async fn read_file(&mut self, io: &Io, capture: &mut Capture, folder: &[u8], line: &[u8]) -> Result<(), Error> {
+    async fn read_file(
+        &mut self,
+        io: &Io,
+        capture: &mut Capture,
+        folder: &[u8],
+        line: &[u8],
+        memory: &mut u64,
+    ) -> Result<(), Error> {
         let block = self.stream.block(line)?;
+        let Some(captured) = capture.folders.get_mut(folder) else { return Ok(()) };
         let mut bytes = Vec::new();
-        self.content(&block, META_MAX, &mut bytes).await?;
         if block.name == MAILBOX_ANNOTATIONS.as_bytes() {
-            if let Some(captured) = capture.folders.get_mut(folder) {
-                captured.annotations = bytes;
-            }
+            self.content(&block, *memory, &mut bytes).await?;
+            *memory -= block.size;
+            captured.annotations = bytes;
             return Ok(());
         }
         match MetaFile::ALL.into_iter().find(|file| file.name().as_bytes() == block.name) {
-            Some(file) => capture.put_file(io, folder, file, bytes).await,
+            Some(file) if captured.files().all(|had| had != file) => {
+                self.content(&block, META_MAX, &mut bytes).await?;
+                capture.put_file(io, folder, file, bytes).await
+            }
+            Some(_) => Err(self.stream.unexpected(line, "metadata files each once")),
             None => Err(self.stream.unexpected(line, "the name of a metadata file")),
         }
     }
 
     /// Takes a user file.
-    async fn read_content(&mut self, words: &crate::lines::Words<'_>, capture: &mut Capture) -> Result<(), Error> {
+    async fn read_content(
+        &mut self,
+        words: &crate::lines::Words<'_>,
+        capture: &mut Capture,
+        pass: &Pass,
+        memory: &mut u64,
+    ) -> Result<(), Error> {
         let name = words.bytes("name").map_err(|damage| self.damaged(damage))?;
+        if capture.states.contains_key(&name) || !pass.states.iter().any(|state| state.name == name) {
+            return Err(self.stream.unexpected(&name, "files that the pass has, each once"));
+        }
         let tuple =
             if words.get("size").is_some() { Some(words.tuple().map_err(|damage| self.damaged(damage))?) } else { None };
         let line = self.stream.some_line().await?.to_vec();
         let block = self.stream.block(&line)?;
         let mut bytes = Vec::new();
-        self.content(&block, STATE_MAX, &mut bytes).await?;
+        self.content(&block, STATE_MAX.min(*memory), &mut bytes).await?;
+        *memory -= block.size;
         capture.states.insert(name, (bytes, tuple));
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! PROTOCOL.md section 2.7 lists. Therefore:
 //!
 //! * an answer counts only when its `DONE` has come; a list that ends early is never a short list;
-//! * what changed shortly before it was copied is looked at again next time ([`YOUNG`], [`SKEW`]);
+//! * what changed shortly before it was copied is looked at again next time (`YOUNG`, `SKEW`);
 //! * after a capture the user is listed once more, and what has changed meanwhile is fetched again, until nothing has.
 //!
 //! What must not come in: archives.
@@ -13,6 +13,7 @@
 use super::native::said;
 use super::{Lack, Message, large};
 use crate::cyrus::names::Owner;
+use crate::cyrus::paths::check_uniqueid;
 use crate::cyrus::{header, index};
 use crate::error::{Damage, Error};
 use crate::escape::shown;
@@ -48,6 +49,10 @@ const FOLDERS_AHEAD: usize = 16;
 const WISHES_AT_ONCE: usize = 256;
 /// Messages that are asked for ahead of their answers.
 const AHEAD: usize = 1024;
+/// The longest name of a folder in bytes. Cyrus has none of more than 490 (`MAX_MAILBOX_NAME`).
+const NAME_MAX: usize = 1024;
+/// Bytes of all annotations of one capture, as JSON. What is made of them is kept in memory.
+const ANNOTATIONS_MAX: u64 = 128 << 20;
 /// Users of one server.
 const USERS_MAX: usize = 4_000_000;
 
@@ -277,8 +282,13 @@ impl Client {
         let mut folders = BTreeMap::new();
         for listed in list {
             // A folder left out would be taken for deleted, so none is.
+            check_uniqueid(&listed.id).map_err(unreadable)?;
             let name = names.relative(&listed.external).map_err(unreadable)?;
-            let external = shown(&listed.external);
+            let external = cut(&listed.external);
+            if name.len() > NAME_MAX {
+                let text = format!("the server's list of folders has a name of {} bytes, `{external}`", name.len());
+                return Err(Error::Refused(text));
+            }
             if folders.insert(name, listed).is_some() {
                 return Err(Error::Refused(format!("the server's list of folders has `{external}` twice")));
             }
@@ -360,7 +370,7 @@ impl Client {
                 self.ask_for_files(userid, listed, &FILES[3..]).await?;
             }
             for (name, listed) in some {
-                let Ok(mut found) = self.files(&FILES[3..]).await? else { continue };
+                let Ok(mut found) = self.files(&FILES[3..], JSON_MAX).await? else { continue };
                 let Some((_, json)) = found.take(annotations::NAME) else { continue };
                 // One that makes no sense counts as changed, and is complained of when it is captured.
                 let lines = annotations::from_json(&json, &listed.id, userid);
@@ -379,8 +389,8 @@ impl Client {
         self.send(&(request + "\n")).await
     }
 
-    /// Reads files that were asked for in this order.
-    async fn files(&mut self, files: &[(&'static str, Option<MetaFile>)]) -> Answer<Files> {
+    /// Reads files that were asked for in this order, of annotations at most `json_max` bytes.
+    async fn files(&mut self, files: &[(&'static str, Option<MetaFile>)], json_max: u64) -> Answer<Files> {
         if let Err(error) = self.granted().await? {
             return Ok(Err(error));
         }
@@ -390,7 +400,7 @@ impl Client {
             match self.item("FMETA", &mut budget).await? {
                 Item::Block(block) if block.name == name.as_bytes() => {
                     let mut content = Vec::new();
-                    let max = if file.is_some() { META_MAX } else { JSON_MAX };
+                    let max = if file.is_some() { META_MAX } else { json_max };
                     if self.stream.content(&block, max, &mut content).await?.is_none() {
                         return Err(self.stream.unexpected(b"-", "a SHA-1: metadata come whole"));
                     }
@@ -425,6 +435,7 @@ impl Client {
             made: BTreeMap::new(),
             had: BTreeMap::new(),
             refused: BTreeSet::new(),
+            room: ANNOTATIONS_MAX,
         };
         match self.rounds(&mut work, look).await {
             Ok(look) => {
@@ -469,7 +480,7 @@ impl Client {
         }
         for (name, want) in some {
             if let Some(listed) = look.folders.get(name) {
-                let answer = self.files(&FILES).await?;
+                let answer = self.files(&FILES, JSON_MAX.min(work.room)).await?;
                 work.take(name, listed, *want, answer, begun).await?;
             }
         }
@@ -699,6 +710,8 @@ struct Work<'a> {
     had: BTreeMap<Vec<u8>, Tuple>,
     /// Folders that were listed and then refused, once.
     refused: BTreeSet<Vec<u8>>,
+    /// How many bytes of annotations may still come.
+    room: u64,
 }
 
 impl Work<'_> {
@@ -748,6 +761,7 @@ impl Work<'_> {
         self.out.forget(name);
         match answer.and_then(|files| self.judge(name, listed, want, files, begun)) {
             Ok(Judged::Whole(captured, files, made)) => {
+                self.room -= made.map_or(0, |made| made.size);
                 self.made.insert(name.to_vec(), made);
                 self.out.put(*captured);
                 for (file, content) in files {

@@ -72,6 +72,8 @@ impl Session<'_> {
         if let Some(damage) = wrong {
             return self.no(&damage.to_string()).await;
         }
+        self.keep_given_roots(&mut ask.quota_roots);
+        self.keep_given_roots(&mut order.quota_roots);
         match parsed {
             Ok(Some(owner)) if !self.settings.gives(&owner) => self.no("this client may not have that user").await,
             Ok(Some(owner)) => match verb {
@@ -96,6 +98,15 @@ impl Session<'_> {
             }
             Err(error) => self.fail(&error).await,
         }
+    }
+
+    /// Forgets quota roots of users whom the client may not have. Those above users are everybody's.
+    fn keep_given_roots(&self, roots: &mut Vec<Vec<u8>>) {
+        let naming = self.site.naming();
+        roots.retain(|root| {
+            let owner = naming.parse_internal(root).map(|name| name.owner());
+            root.ends_with(b"!") || owner.is_ok_and(|owner| owner == Owner::Shared || self.settings.gives(&owner))
+        });
     }
 
     async fn pass(&mut self, owner: &Owner, ask: &Ask) -> Result<(), Error> {

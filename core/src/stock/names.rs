@@ -114,8 +114,13 @@ impl Names {
 
     /// The name relative to the owner, as the archive has it, of the folder with this external name. Damage if it is no name,
     /// or that of somebody else's folder.
+    ///
+    /// Under altnamespace deleted folders have no external name. Who lists them all the same gives them that of the other
+    /// namespace, and a folder that really has such a name is not looked for.
     pub fn relative(&self, external: &[u8]) -> Result<Vec<u8>, Damage> {
-        let name = self.naming.parse_external(&self.namespace, View::User(&self.userid), external)?;
+        let parsed = |ns: &Namespace| self.naming.parse_external(ns, View::User(&self.userid), external);
+        let deleted = parsed(&Namespace { alt: false, ..self.namespace.clone() }).ok().filter(|name| name.deleted().is_some());
+        let name = deleted.map_or_else(|| parsed(&self.namespace), Ok)?;
         self.check_owner(external, &name)?;
         Ok(self.naming.relative(&name))
     }
@@ -184,12 +189,11 @@ mod tests {
                     let external = naming.external(&namespace(form), View::User(userid.as_bytes()), &name).unwrap();
                     assert_eq!(shown(&names.relative(&external).unwrap()), shown(&relative), "{form:?} {}", shown(&external));
                 }
-                if !form.alt {
-                    let relative = b"DELETED.Work.a^b.6B047FCE";
-                    let name = naming.parse_relative(&inbox.owner(), relative).unwrap();
-                    let external = naming.external(&namespace(form), View::User(userid.as_bytes()), &name).unwrap();
-                    assert_eq!(names.relative(&external).unwrap(), relative);
-                }
+                let relative = b"DELETED.Work.a^b.6B047FCE";
+                let name = naming.parse_relative(&inbox.owner(), relative).unwrap();
+                let shown = Form { alt: false, ..form };
+                let external = naming.external(&namespace(shown), View::User(userid.as_bytes()), &name).unwrap();
+                assert_eq!(names.relative(&external).unwrap(), relative);
             }
         }
     }

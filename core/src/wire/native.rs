@@ -24,6 +24,8 @@ const OBJECT: &str = "protocol line";
 pub const WANTED_MAX: usize = 1_000_000;
 /// Most messages that one request may name.
 pub const UIDS_MAX: usize = 4096;
+/// The longest name of a folder in bytes. Cyrus has none of more than 490 (`MAX_MAILBOX_NAME`).
+const NAME_MAX: usize = 1024;
 /// Most quota roots that one request may name.
 const ROOTS_MAX: usize = 10_000;
 
@@ -308,6 +310,10 @@ pub fn emit_folder(out: &mut String, first: &str, folder: &Folder, also: impl Fn
 /// Reads the first line of [`emit_folder`]; tuples follow.
 pub fn parse_folder(words: &Words<'_>) -> Result<Folder, Damage> {
     let name = words.bytes("name")?;
+    if name.is_empty() || name.len() > NAME_MAX || name.contains(&0) {
+        let found = shown(&name[..name.len().min(40)]);
+        return Err(words.damage("name", &format!("{} bytes, `{found}`", name.len()), "1 to 1024 bytes without a NUL"));
+    }
     let id = if words.get("id").is_some() { Some(words.bytes("id")?) } else { None };
     let (key, entry) = (words.bytes("key")?, words.bytes("entry")?);
     let mut paths = FolderPaths::elsewhere();
@@ -386,6 +392,11 @@ impl PassReader {
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// What has been taken.
+    pub fn pass(&self) -> &Pass {
+        &self.pass
     }
 
     /// The pass, once all lines were taken. Names must be in order, each once, and must be such that they can be names.
