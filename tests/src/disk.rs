@@ -139,7 +139,12 @@ pub struct SimDisk {
     changes: u64,
     written: BTreeSet<Place>,
     largest_read: usize,
+    most_open: usize,
     late_seals: bool,
+    /// What stamps are rounded down to.
+    step: Span,
+    has_links: bool,
+    is_silent: bool,
     log: Vec<String>,
 }
 
@@ -168,7 +173,11 @@ impl SimDisk {
             changes: 0,
             written: BTreeSet::new(),
             largest_read: 0,
+            most_open: 0,
             late_seals: false,
+            step: Span(1),
+            has_links: false,
+            is_silent: false,
             log: Vec::new(),
         };
         disk.put(Place::store("."), Node::Directory);
@@ -184,6 +193,31 @@ impl SimDisk {
     /// Lets time pass.
     pub fn wait_until(&mut self, time: Time) {
         self.now = self.now.max(time);
+    }
+
+    /// Sets the clock, forwards or back.
+    pub fn set_clock(&mut self, time: Time) {
+        self.now = time;
+    }
+
+    /// Rounds stamps down to multiples of `step`, as a file system with a coarse clock does.
+    pub fn set_step(&mut self, step: Span) {
+        self.step = step;
+    }
+
+    /// The stamp of what changes now.
+    fn stamped(&self) -> Time {
+        Time(self.now.0 - self.now.0.rem_euclid(self.step.0))
+    }
+
+    /// The clock that stamps files: it moves with each tick, but for a file system that stamps more finely than that.
+    fn coarse(&self) -> Time {
+        if self.step < TICK { self.now } else { Time(self.now.0 - self.now.0.rem_euclid(TICK.0)) }
+    }
+
+    /// Writes no transcript from now on.
+    pub fn set_silent(&mut self, silent: bool) {
+        self.is_silent = silent;
     }
 
     /// Plans trouble at the `at`-th operation from now on, counted from 1.
@@ -236,6 +270,25 @@ impl SimDisk {
         self.handles.len()
     }
 
+    /// The most files that were open at once.
+    pub fn most_open(&self) -> usize {
+        self.most_open
+    }
+
+    /// True if a procedure holds a lock on a file of this root.
+    pub fn is_locked(&self, root: Root) -> bool {
+        let in_root = |file: &FileId| self.handles.get(file).is_some_and(|handle| handle.place.root == root);
+        self.locks.iter().any(|lock| lock.file.as_ref().is_some_and(in_root))
+    }
+
+    /// Closes these files, as the end of the process that has them open does.
+    pub fn close_all(&mut self, files: impl IntoIterator<Item = FileId>) {
+        for file in files {
+            self.handles.remove(&file);
+            self.locks.retain(|lock| lock.file != Some(file));
+        }
+    }
+
     /// One line for each operation since the last call.
     pub fn take_transcript(&mut self) -> String {
         std::mem::take(&mut self.log).iter().map(|line| format!("{line}\n")).collect()
@@ -243,19 +296,29 @@ impl SimDisk {
 
     /// Adds a line to the transcript.
     pub fn note(&mut self, line: impl Into<String>) {
-        self.log.push(line.into());
+        if !self.is_silent {
+            self.log.push(line.into());
+        }
     }
 
     /// Puts a durable file there, with the directories above it, replacing what is there.
     pub fn put_file(&mut self, place: &Place, content: impl Into<Vec<u8>>) {
-        let image = Rc::new(content.into());
+        self.put_image(place, Rc::new(content.into()));
+    }
+
+    /// The same with an image that is shared.
+    pub fn put_image(&mut self, place: &Place, image: Rc<Vec<u8>>) {
         self.put(place.clone(), Node::File { durable: image.clone(), live: image });
     }
 
     /// Changes a file in place, keeping its inode, as Cyrus changes an index.
     pub fn change_file(&mut self, place: &Place, content: impl Into<Vec<u8>>) {
-        let image = Rc::new(content.into());
-        let now = self.now;
+        self.change_image(place, Rc::new(content.into()));
+    }
+
+    /// The same with an image that is shared.
+    pub fn change_image(&mut self, place: &Place, image: Rc<Vec<u8>>) {
+        let now = self.stamped();
         if let Some(inode) = self.live.get(place).and_then(|ino| self.inodes.get_mut(ino)) {
             inode.node = Node::File { durable: image.clone(), live: image };
             (inode.mtime, inode.ctime) = (now, now);
@@ -281,6 +344,7 @@ impl SimDisk {
 
     /// Puts a symbolic link there.
     pub fn put_link(&mut self, place: &Place, target: &[u8]) {
+        self.has_links = true;
         self.put(place.clone(), Node::Link(target.to_vec()));
     }
 
@@ -388,7 +452,7 @@ impl SimDisk {
     pub fn run(&mut self, id: OpId, op: Op) -> Option<Result<Reply, Fault>> {
         self.ops += 1;
         self.now = self.now.plus(cost(&op));
-        let line = format!("op{} {}", id.0, self.describe(&op));
+        let line = if self.is_silent { String::new() } else { format!("op{} {}", id.0, self.describe(&op)) };
         let planned = self.plan.filter(|&(at, _)| at == self.ops).map(|(_, trouble)| trouble);
         let reply = match planned {
             None => self.perform(op),
@@ -424,10 +488,12 @@ impl SimDisk {
                 Err(fault)
             }
         };
-        self.note(match &reply {
-            Err(fault) => format!("{line}: {fault}"),
-            Ok(reply) => format!("{line}{}", outcome(reply)),
-        });
+        if !self.is_silent {
+            self.note(match &reply {
+                Err(fault) => format!("{line}: {fault}"),
+                Ok(reply) => format!("{line}{}", outcome(reply)),
+            });
+        }
         Some(reply)
     }
 
@@ -454,7 +520,14 @@ impl SimDisk {
                 let ino = self.add(Node::File { durable: Rc::default(), live: Rc::default() });
                 Ok(Reply::File(self.handle(ino, Place::store("scratch"), How::Create)))
             }
-            Op::FStat(file) => self.stat_ino(self.handle_of(file)?.ino).map(Reply::Stat),
+            Op::FStat(file) => {
+                let Handle { ino, place, .. } = self.handle_of(file)?;
+                match self.live.get(place) {
+                    Some(named) if named == ino => self.stat_of(*ino, 1),
+                    _ => self.stat_ino(*ino),
+                }
+                .map(Reply::Stat)
+            }
             Op::ReadAt { file, offset, len, mut buffer } => {
                 self.largest_read = self.largest_read.max(len);
                 let live = self.image(self.handle_of(file)?.ino)?;
@@ -471,7 +544,7 @@ impl SimDisk {
                 }
                 buffer.clear();
                 buffer.extend_from_slice(&live);
-                Ok(Reply::Whole(buffer, self.stat_ino(ino)?))
+                Ok(Reply::Whole(buffer, self.stat_of(ino, 1)?))
             }
             Op::WriteAt { file, offset, mut data } => {
                 let at = usize::try_from(offset).map_err(|_| Fault::TooLarge)?;
@@ -511,7 +584,7 @@ impl SimDisk {
                 Ok(Reply::Unit)
             }
             Op::Holder { file, mode } => Ok(Reply::Holder(self.excluding(file, mode).map(|lock| lock.holder.clone()))),
-            Op::Clock => Ok(Reply::Clock(self.now, TICK)),
+            Op::Clock => Ok(Reply::Clock(self.coarse(), TICK)),
             Op::Connect(_) | Op::Send { .. } | Op::Receive { .. } | Op::Complaint(_) | Op::Shut(_) => Err(Fault::Gone),
             Op::Seal { kind, flags, mut raw, level, check, mut buffer } => {
                 member::seal(&mut Portable, kind, flags, &raw, level, check.then_some(&mut Vec::new()), &mut buffer)?;
@@ -614,7 +687,7 @@ impl SimDisk {
             (Err(Fault::NotFound), How::Create | How::Lock) => self.create(&place, how)?,
             (Err(fault), _) => return Err(fault),
         };
-        match self.stat_ino(ino)?.kind {
+        match self.stat_of(ino, 1)?.kind {
             FileKind::Regular => Ok(self.handle(ino, place, how)),
             _ => Err(Fault::WrongKind),
         }
@@ -640,7 +713,7 @@ impl SimDisk {
         if !matches!(how, How::Write | How::Create) {
             return Err(Fault::Driver);
         }
-        let now = self.now;
+        let now = self.stamped();
         let inode = self.inodes.get_mut(&ino).ok_or(Fault::Driver)?;
         let Node::File { live, .. } = &mut inode.node else { return Err(Fault::WrongKind) };
         edit(Rc::make_mut(live));
@@ -677,7 +750,8 @@ impl SimDisk {
 
     fn add(&mut self, node: Node) -> u64 {
         self.last_ino += 1;
-        self.inodes.insert(self.last_ino, Inode { node, mtime: self.now, ctime: self.now });
+        let now = self.stamped();
+        self.inodes.insert(self.last_ino, Inode { node, mtime: now, ctime: now });
         self.last_ino
     }
 
@@ -685,6 +759,7 @@ impl SimDisk {
         self.last_file += 1;
         let file = FileId(self.last_file);
         self.handles.insert(file, Handle { ino, place, how });
+        self.most_open = self.most_open.max(self.handles.len());
         file
     }
 
@@ -706,6 +781,9 @@ impl SimDisk {
 
     /// The inode that a path leads to, links followed.
     fn find(&self, place: &Place) -> Result<u64, Fault> {
+        if !self.has_links {
+            return self.live.get(place).copied().ok_or(Fault::NotFound);
+        }
         let mut place = place.clone();
         for _ in 0..LINKS_MAX {
             match self.first_link(&place) {
@@ -732,17 +810,22 @@ impl SimDisk {
     }
 
     fn stat(&self, place: &Place) -> Result<Stat, Fault> {
-        self.stat_ino(self.find(place)?)
+        // A name was found, and no file has two.
+        let ino = self.find(place)?;
+        self.stat_of(ino, 1)
     }
 
     fn stat_ino(&self, ino: u64) -> Result<Stat, Fault> {
+        self.stat_of(ino, self.live.values().filter(|&&named| named == ino).count() as u32)
+    }
+
+    fn stat_of(&self, ino: u64, nlink: u32) -> Result<Stat, Fault> {
         let inode = self.inode(ino)?;
         let (kind, size, mode) = match &inode.node {
             Node::File { live, .. } => (FileKind::Regular, live.len() as u64, 0o600),
             Node::Directory => (FileKind::Directory, 4096, 0o700),
             Node::Link(target) => (FileKind::Link, target.len() as u64, 0o777),
         };
-        let nlink = self.live.values().filter(|&&named| named == ino).count() as u32;
         Ok(Stat { kind, dev: 1, ino, size, mtime: inode.mtime, ctime: inode.ctime, nlink, mode, uid: 0, gid: 0 })
     }
 
@@ -751,9 +834,18 @@ impl SimDisk {
             return Err(Fault::WrongKind);
         }
         let mut names = Vec::new();
-        for (place, &ino) in self.live.iter().filter(|(place, _)| place.parent() == *dir && *place != dir) {
-            let start = place.path.iter().rposition(|&b| b == b'/').map_or(0, |at| at + 1);
-            names.push(DirEntry { name: place.path[start..].to_vec(), kind: self.stat_ino(ino)?.kind });
+        let first = match &dir.path[..] {
+            // No other name begins so.
+            b"." => Place { root: dir.root, path: Vec::new() },
+            b"/" => dir.clone(),
+            _ => dir.join(b""),
+        };
+        let below = self.live.range(first.clone()..);
+        for (place, &ino) in below.take_while(|(place, _)| place.root == dir.root && place.path.starts_with(&first.path)) {
+            if place.parent() == *dir && place != dir {
+                let start = place.path.iter().rposition(|&b| b == b'/').map_or(0, |at| at + 1);
+                names.push(DirEntry { name: place.path[start..].to_vec(), kind: self.stat_of(ino, 1)?.kind });
+            }
         }
         if names.len() > max { Err(Fault::TooLarge) } else { Ok(names) }
     }
@@ -768,7 +860,8 @@ impl SimDisk {
         self.handles.get(&file).map_or_else(|| format!("file {}", file.0), |handle| base(&handle.place))
     }
 
-    fn describe(&self, op: &Op) -> String {
+    /// What an operation is, for a person.
+    pub fn describe(&self, op: &Op) -> String {
         match op {
             Op::Stat(place) => format!("stat {}", base(place)),
             Op::StatMany(places) => format!("stat {} names", places.len()),

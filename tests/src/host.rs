@@ -10,7 +10,8 @@ use cylinder_core::cyrus::mailboxes::{self, MbEntry};
 use cylinder_core::guid::Guid;
 use cylinder_core::io::Place;
 use cylinder_core::time::Time;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 /// imapd.conf of the host.
 pub const CONF: &str = "configdirectory: /var/lib/cyrus\npartition-default: /var/spool/cyrus\ndefaultpartition: default\n\
@@ -22,7 +23,9 @@ pub struct Mail {
     /// UID.
     pub uid: u32,
     /// Content.
-    pub content: Vec<u8>,
+    pub content: Rc<Vec<u8>>,
+    /// Its SHA-1.
+    pub guid: Guid,
     /// System flags.
     pub flags: u32,
     /// Expunged; the file is still there.
@@ -54,9 +57,14 @@ impl Folder {
 
     /// Delivers a message and gives its UID.
     pub fn deliver(&mut self, content: &[u8]) -> u32 {
+        self.take(Rc::new(content.to_vec()), Guid::of(content))
+    }
+
+    /// Takes a message whose SHA-1 is known, and gives its UID.
+    pub fn take(&mut self, content: Rc<Vec<u8>>, guid: Guid) -> u32 {
         self.modseq += 1;
         let uid = self.messages.last().map_or(1, |m| m.uid + 1);
-        self.messages.push(Mail { uid, content: content.to_vec(), flags: 0, expunged: false, unlinked: false });
+        self.messages.push(Mail { uid, content, guid, flags: 0, expunged: false, unlinked: false });
         uid
     }
 
@@ -72,7 +80,7 @@ impl Folder {
             internaldate: Time::from_secs(1_700_000_000 + i64::from(m.uid)),
             last_updated: Time::from_secs(1_700_000_000),
             size: m.content.len() as u64,
-            guid: if self.minor_version >= 10 { Guid::of(&m.content) } else { Guid::NULL },
+            guid: if self.minor_version >= 10 { m.guid } else { Guid::NULL },
             modseq: Some(u64::from(m.uid)),
             system_flags: m.flags,
             internal_flags: if m.expunged { internal::EXPUNGED } else { 0 } | if m.unlinked { internal::UNLINKED } else { 0 },
@@ -127,6 +135,12 @@ impl Folder {
     }
 }
 
+/// Files by name.
+type Files = BTreeMap<Place, Rc<Vec<u8>>>;
+
+/// A folder as it was last written, its files, and its record of mailboxes.db.
+type Written = (Folder, Files, (Vec<u8>, Vec<u8>));
+
 /// A host: its folders by internal name, such as `user.anna.Sent`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Host {
@@ -134,7 +148,12 @@ pub struct Host {
     pub folders: BTreeMap<String, Folder>,
     /// Other files, by path.
     pub files: BTreeMap<String, Vec<u8>>,
-    shown: BTreeMap<Place, Vec<u8>>,
+    /// Folders whose index is written to a new file that replaces the old one, as a repack does it.
+    pub repacked: BTreeSet<String>,
+    written: BTreeMap<String, Written>,
+    shown: Files,
+    entries: Vec<(Vec<u8>, Vec<u8>)>,
+    database: Rc<Vec<u8>>,
     generation: u64,
 }
 
@@ -159,39 +178,70 @@ impl Host {
         self.folders[folder].dir().join(file.as_bytes())
     }
 
+    /// A file that was written last.
+    pub fn image(&self, place: &Place) -> Option<&Rc<Vec<u8>>> {
+        self.shown.get(place)
+    }
+
     /// Writes what has changed since the last call.
     pub fn publish(&mut self, disk: &mut SimDisk) {
-        let mut wanted: BTreeMap<Place, Vec<u8>> = BTreeMap::new();
-        wanted.insert(Place::host("/etc/imapd.conf"), CONF.into());
+        self.write_folders();
+        let mut wanted = Files::new();
+        wanted.insert(Place::host("/etc/imapd.conf"), Rc::new(CONF.into()));
         for (path, content) in &self.files {
-            wanted.insert(Place::host(path.as_str()), content.clone());
+            wanted.insert(Place::host(path.as_str()), Rc::new(content.clone()));
         }
-        let mut entries = Vec::new();
-        for (name, folder) in &self.folders {
-            let dir = folder.dir();
-            entries.push(([b"N", &name.replace('.', "\x1f").into_bytes()[..]].concat(), folder.entry()));
-            wanted.insert(dir.join(b"cyrus.index"), folder.index());
-            wanted.insert(dir.join(b"cyrus.header"), folder.header(name));
-            for m in folder.messages.iter().filter(|m| !m.unlinked) {
-                wanted.insert(dir.join(format!("{}.", m.uid).as_bytes()), m.content.clone());
-            }
-        }
-        entries.sort();
-        let database = Place::host("/var/lib/cyrus/mailboxes.db");
-        let same = self.shown.get(&database).is_some_and(|old| *old == twoskip::emit(&entries, self.generation));
-        self.generation += u64::from(!same);
-        wanted.insert(database, twoskip::emit(&entries, self.generation));
-        for (place, content) in &wanted {
+        wanted.extend(self.written.values().flat_map(|(_, files, _)| files.clone()));
+        wanted.insert(Place::host("/var/lib/cyrus/mailboxes.db"), self.database());
+        let repacked = std::mem::take(&mut self.repacked);
+        let anew: BTreeSet<Place> = (repacked.iter().filter_map(|name| self.folders.get(name)))
+            .map(|folder| folder.dir().join(b"cyrus.index"))
+            .collect();
+        for (place, image) in &wanted {
             match self.shown.get(place) {
-                Some(old) if old == content => {}
-                Some(_) if place.path.ends_with(b"cyrus.index") => disk.change_file(place, content.clone()),
-                _ => disk.put_file(place, content.clone()),
+                Some(old) if old == image && !anew.contains(place) => {}
+                Some(_) if place.path.ends_with(b"cyrus.index") && !anew.contains(place) => {
+                    disk.change_image(place, image.clone());
+                }
+                _ => disk.put_image(place, image.clone()),
             }
         }
         for place in self.shown.keys().filter(|place| !wanted.contains_key(place)) {
             disk.take_away(place);
         }
         self.shown = wanted;
+    }
+
+    /// Writes the folders that have changed.
+    fn write_folders(&mut self) {
+        let Host { folders, written, .. } = self;
+        written.retain(|name, _| folders.contains_key(name));
+        for (name, folder) in folders {
+            if written.get(name).is_some_and(|(old, ..)| old == folder) {
+                continue;
+            }
+            let dir = folder.dir();
+            let mut files = Files::new();
+            files.insert(dir.join(b"cyrus.index"), Rc::new(folder.index()));
+            files.insert(dir.join(b"cyrus.header"), Rc::new(folder.header(name)));
+            for m in folder.messages.iter().filter(|m| !m.unlinked) {
+                files.insert(dir.join(format!("{}.", m.uid).as_bytes()), m.content.clone());
+            }
+            let key = [b"N", &name.replace('.', "\x1f").into_bytes()[..]].concat();
+            written.insert(name.clone(), (folder.clone(), files, (key, folder.entry())));
+        }
+    }
+
+    /// mailboxes.db, which changes only if its records do.
+    fn database(&mut self) -> Rc<Vec<u8>> {
+        let mut entries: Vec<_> = self.written.values().map(|(.., record)| record.clone()).collect();
+        entries.sort();
+        if entries != self.entries || self.database.is_empty() {
+            self.generation += 1;
+            self.database = Rc::new(twoskip::emit(&entries, self.generation));
+            self.entries = entries;
+        }
+        self.database.clone()
     }
 }
 

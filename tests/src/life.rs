@@ -178,7 +178,7 @@ impl Life {
     pub fn folders(&self) -> BTreeMap<String, BTreeMap<u32, Held>> {
         let of = |m: &Mail| {
             let flags = index::flag::NAMES.iter().filter(|(bit, _)| m.flags & bit != 0).map(|(_, name)| String::from(*name));
-            (m.uid, (Guid::of(&m.content), flags.collect(), m.expunged))
+            (m.uid, (m.guid, flags.collect(), m.expunged))
         };
         let name = |full: &str| format!("INBOX{}", &full["user.anna".len()..]);
         let folders = self.host.folders.iter().filter(|(name, _)| name.starts_with("user.anna"));

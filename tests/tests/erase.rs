@@ -105,7 +105,7 @@ fn a_message_goes_from_every_snapshot_and_nothing_else_does() {
         assert!(record(&life).contains(&format!("messages of anna: {guid};")));
         // On the server it is gone as well: the next run has nothing to say about it.
         for folder in life.host.folders.values_mut() {
-            folder.messages.retain(|m| m.content != content);
+            folder.messages.retain(|m| *m.content != content);
             folder.modseq += 1;
         }
         let report = life.backup();
