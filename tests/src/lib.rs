@@ -18,3 +18,4 @@ pub mod sieve;
 pub mod spool;
 pub mod sshd;
 pub mod story;
+pub mod world;
