@@ -167,9 +167,9 @@ impl Session<'_> {
             _ => args.word(),
         };
         match word {
-            Some(word) if !word.is_empty() => words::decode(&word)
-                .filter(|name| !name.contains(&0))
-                .ok_or_else(|| Stop::Refused(format!("bad argument {}", words::encode(&word)))),
+            Some(word) if !word.is_empty() => {
+                words::decode(&word).ok_or_else(|| Stop::Refused(format!("bad argument {}", words::encode(&word))))
+            }
             _ => refuse(missing),
         }
     }

@@ -22,11 +22,14 @@ pub fn encode(word: &[u8]) -> String {
 }
 
 /// Undoes [`encode`], and what a stock server makes of bytes over 0x7F. `None` if a `%` is not followed by two hexadecimal
-/// digits, or stands for a NUL, which is in no name.
+/// digits, or if there is a NUL, encoded or not, which is in no name.
 pub fn decode(word: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(word.len());
     let mut rest = word;
     while let Some((&first, tail)) = rest.split_first() {
+        if first == 0 {
+            return None;
+        }
         if first != b'%' {
             out.push(first);
             rest = tail;
@@ -80,6 +83,7 @@ mod tests {
             let refused = decode(bad.as_bytes()).is_none();
             assert!(refused || bad == "%FFFFFFC", "{bad}");
         }
+        assert_eq!(decode(b"a\0b"), None, "found by fuzzing: a NUL that is not encoded passed");
         assert_eq!(decode(b"%c3%A9"), Some(b"\xC3\xA9".to_vec()), "either case");
     }
 }
