@@ -126,7 +126,7 @@ pub async fn run_prepared(
         let mut report = Report::default();
         let is_stale = !damage.is_empty();
         damage.into_iter().for_each(|d| report.problem(Problem::Archive { error: d.into() }));
-        let run = Run { io, origin: &mut *origin, owner, settings, ask, old, by_id, is_stale, report };
+        let run = Run { io, origin: &mut *origin, owner, settings, ask, old, by_id, is_stale, paid: Time::default(), report };
         if let Some(report) = run.run(reader, dir).await? {
             return Ok(report);
         }
@@ -147,6 +147,8 @@ struct Run<'a, 'o> {
     by_id: BTreeMap<Vec<u8>, usize>,
     /// `old` is not that of the newest snapshot, which cannot be read: a new one is needed whatever has changed.
     is_stale: bool,
+    /// When the messages that were read are paid for, by the rate that is allowed.
+    paid: Time,
     report: Report,
 }
 
@@ -217,6 +219,9 @@ impl Run<'_, '_> {
         self.report.notes.extend(writer.notes().iter().cloned());
         self.report.archive_bytes = writer.len();
         writer.close().await;
+        // Last, when all is saved and others may write. The next user begins anew: without this, users with one new message
+        // each would be read as fast as can be.
+        bodies::pause(self.io, self.paid).await;
         result.map(|()| Some(self.report))
     }
 
@@ -293,7 +298,7 @@ impl Run<'_, '_> {
                 return Err(error);
             }
         };
-        bodies.settle().await;
+        self.paid = bodies.paid();
         drop(bodies);
         let result = self.finish(writer, &capture, fetched, alarmed).await;
         capture.finish(self.io).await;
