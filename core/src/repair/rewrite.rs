@@ -62,6 +62,9 @@ pub struct Rewritten {
     pub notes: Vec<String>,
 }
 
+/// Name and SHA-1 of a metadata entry: of a link, that of its target.
+type Key = (Vec<u8>, Guid);
+
 /// An entry under way.
 enum Route {
     Skip,
@@ -87,9 +90,9 @@ pub(crate) struct Rewriter<'a> {
     current: Option<(Entry, Route)>,
     table: Option<Table>,
     /// Entries in the new archive by name and SHA-1.
-    tokens: BTreeMap<(Vec<u8>, Guid), u32>,
+    tokens: BTreeMap<Key, u32>,
     /// UIDs and GUIDs of messages that an index names and that are nowhere whole, by name and SHA-1 of its entry.
-    lost: BTreeMap<(Vec<u8>, Guid), Vec<(u32, Guid)>>,
+    lost: BTreeMap<Key, Vec<(u32, Guid)>>,
     replay: Replay,
     /// Without commits: links are written at the end.
     is_import: bool,
