@@ -144,6 +144,15 @@ impl<'a> Bodies<'a> {
         self.io.now().since(self.checkpoint) >= CHECKPOINT_EVERY && self.writer.has_appended()
     }
 
+    /// Waits until what was read is paid for. The next user begins anew, so that without this those with one new message would
+    /// be read as fast as can be.
+    pub async fn settle(&mut self) {
+        let Some(pace) = &self.pace else { return };
+        if pace.paid() > self.io.now() && !self.io.is_stopping() {
+            self.io.sleep_until(pace.paid()).await;
+        }
+    }
+
     /// Commits what was fetched so far, so that a run that is cut off later has not fetched it in vain.
     pub async fn checkpoint(&mut self) -> Result<(), Error> {
         self.checkpoint = self.io.now();

@@ -197,6 +197,8 @@ impl Run<'_, '_> {
             // Written down once; until somebody has looked at it, that is enough.
             Ok(Look::Vanished) if !alarmed => None,
             Ok(_) => {
+                let twins = compare::twins(&self.old).into_iter().map(twin).collect::<Vec<_>>();
+                twins.into_iter().for_each(|twin| self.report.problem(twin));
                 if let Some(reader) = reader {
                     self.leave(reader).await?;
                 }
@@ -307,6 +309,7 @@ impl Run<'_, '_> {
                 return Err(error);
             }
         };
+        bodies.settle().await;
         drop(bodies);
         let result = self.finish(writer, &capture, fetched, alarmed).await;
         capture.finish(self.io).await;
@@ -439,6 +442,7 @@ impl Run<'_, '_> {
         self.report.folders_changed = capture.folders.len() as u64;
         self.report.messages = visible(&next.table);
         self.alarm(messages_of(&next.table).saturating_sub(unseen));
+        compare::twins(&next.table).into_iter().for_each(|twins| self.report.problem(twin(twins)));
         let same = next.table.folders == self.old.folders && next.table.states == self.old.states;
         let news = self.report.alarm.is_some() && !alarmed;
         if same && !news && !self.is_stale && !writer.has_appended() {
@@ -487,7 +491,9 @@ impl Run<'_, '_> {
             self.report.problem(problem);
         }
         let folder = &captured.folder;
-        let old = self.by_id.get(&captured.id).map(|at| &self.old.folders[*at]);
+        // Of two folders with one uniqueid, its own; of one that was renamed, that under the old name.
+        let own = self.old.folder(&folder.name).filter(|row| row.id == captured.id);
+        let old = own.or_else(|| self.by_id.get(&captured.id).map(|at| &self.old.folders[*at]));
         let mut row = FolderRow {
             name: folder.name.clone(),
             id: captured.id.clone(),
@@ -672,6 +678,10 @@ fn parse_index(file: MetaFile, bytes: &[u8]) -> Result<Index<'_>, Damage> {
 
 /// Entry of the SHA-1s of a folder whose index has none.
 pub(crate) const GUIDS: &str = "guids";
+
+fn twin((row, other): (&FolderRow, &FolderRow)) -> Problem {
+    Problem::Twin { folder: row.name.clone(), other: other.name.clone(), id: row.id.clone() }
+}
 
 // Tables come from an archive, and their numbers may be any.
 fn messages_of(table: &Table) -> u64 {
