@@ -242,6 +242,9 @@ fn two_folders_with_one_uniqueid_are_saved_apart_and_told_in_each_run() {
     let mut twin = host.folders[first].clone();
     twin.deliver(&story::mail(50, 400));
     host.folders.insert(second.into(), twin);
+    // A file that only one of them has: the other's lack of it must not be written down as its end.
+    let notes = "/var/spool/cyrus/user/anna/Sent/copy/cyrus.annotations";
+    host.files.insert(notes.into(), b"not empty".to_vec());
     host.publish(&mut disk);
     let told = |report: &Report| {
         let [Problem::Twin { folder, other, .. }] = &report.problems[..] else { panic!("{:?}", report.problems) };
@@ -264,6 +267,10 @@ fn two_folders_with_one_uniqueid_are_saved_apart_and_told_in_each_run() {
         let index = |name: &str| after.folder(name.as_bytes()).unwrap().file("cyrus.index").unwrap().sha1;
         assert_ne!(index("INBOX.Sent"), index("INBOX.Sent.copy"));
     }
+    let archive = disk.content(&archive_dir(&anna()).unwrap().join(b"archive.tar.gz")).unwrap();
+    let entries = cylinder_tests::check::foreign_entries(archive).unwrap();
+    let kept = entries.iter().find(|(name, _)| name.ends_with("/cyrus.annotations")).unwrap();
+    assert_eq!(kept.1, b"not empty");
     is_good(&mut disk);
 }
 

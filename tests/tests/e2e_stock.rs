@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -239,6 +240,12 @@ fn it_can_use_every_kind_of_socket_and_only_users_that_are_given_away() {
     let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
     let address = format!("127.0.0.1:{port}");
     let servers = [Server::start(&lab, &format!("unix:{path}")), Server::start(&lab, &format!("tcp:{address}"))];
+    let owner = fs::metadata(spool_dir(&lab, "user/anna").join("cyrus.index")).expect("an index").uid();
+    for server in &servers {
+        let status = fs::read_to_string(format!("/proc/{}/status", server.0.id())).expect("a process");
+        let ids = status.lines().find_map(|line| line.strip_prefix("Uid:")).expect("its users");
+        assert!(owner != 0 && ids.split_whitespace().all(|id| id == owner.to_string()), "{ids}, expected {owner}");
+    }
     rest();
     for transport in [["--unix", &path[..]], ["--tcp", &address[..]]] {
         let out = TempDir::new().expect("a directory");

@@ -326,7 +326,7 @@ fn a_hundred_connections_at_once_take_bounded_memory() {
     let ran = running.end();
     assert_eq!((ran.exit, &summary(&ran)["users"]), (0, &100.into()), "{}", ran.stderr);
     println!("{} MiB with a hundred connections", most >> 20);
-    assert!(most > 0 && most < 512 << 20, "{} MiB", most >> 20);
+    assert!(most > 0 && most < 128 << 20, "{} MiB", most >> 20);
     world.is_whole();
 }
 
@@ -339,7 +339,7 @@ fn a_source_gives_no_more_in_a_second_than_it_may() {
         assert_eq!((ran.exit, &summary(&ran)["users"]), (0, &4.into()), "{}", ran.stderr);
         // Two users of each source, a megabyte each; the sources go on beside each other.
         let seconds = ran.took.as_secs_f64();
-        assert!((1.0..20.0).contains(&seconds), "{key}: {seconds} s");
+        assert!((1.8..20.0).contains(&seconds), "{key}: {seconds} s");
         println!("{key}: {seconds} s");
         world.is_whole();
     }
@@ -364,17 +364,24 @@ fn outside_of_its_window_a_run_begins_with_nobody() {
     world.is_whole();
 }
 
-/// It ends within a minute, for windows are told in minutes, and most of this is waiting.
+/// It ends within a minute, for windows are told in minutes, and most of this is waiting: four seconds for each user.
 #[test]
 fn when_its_window_ends_a_run_finishes_its_users_and_the_next_one_begins_with_the_others() {
-    let world = World::of(40, 1 << 18);
-    let of_each = "jobs = 1\nread-rate = \"125kB\"";
+    let world = World::of(40, 1 << 16);
+    binary();
+    // Not in the last seconds of a minute, or it would end before anybody is asked.
+    while jiff::tz::TimeZone::system().to_datetime(jiff::Timestamp::now()).second() > 45 {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let of_each = "jobs = 1\nread-rate = \"16kB\"";
     let window = format!("window = \"{}-{}\"", in_minutes(-60), in_minutes(1));
+    let begin = jiff::Timestamp::now();
     let ran = world.run(&world.config_with("night.toml", &window, of_each, ""));
+    let lasted = format!("{window}, from {begin} to {}, {:?}", jiff::Timestamp::now(), ran.took);
     let told = summary(&ran);
     let (done, left) = (exits(&ran).len(), told["left"].as_u64().expect("a number"));
     assert_eq!((ran.exit, &told["not_clean"]), (0, &0.into()), "{ran:?}");
-    assert!(done < 80 && done as u64 + left == 80, "{done} done, {left} left");
+    assert!(done > 0 && left > 0 && done as u64 + left == 80, "{done} done, {left} left: {lasted}");
     assert_eq!(world.archived(), done, "nobody was left half done");
     let next = world.run(&world.config("now.toml", "", ""));
     assert_eq!((next.exit, &summary(&next)["changed"]), (0, &left.into()), "{next:?}");

@@ -135,7 +135,8 @@ pub async fn run_prepared(
         let is_stale = !damage.is_empty();
         damage.into_iter().for_each(|d| report.problem(Problem::Archive { error: d.into() }));
         let doubted = doubt.clone();
-        let run = Run { io, origin: &mut *origin, owner, settings, ask, old, by_id, is_stale, doubt, report };
+        let paid = Time::default();
+        let run = Run { io, origin: &mut *origin, owner, settings, ask, old, by_id, is_stale, doubt, paid, report };
         if let Some(report) = run.run(reader, dir).await? {
             return Ok(report);
         }
@@ -159,6 +160,8 @@ struct Run<'a, 'o> {
     is_stale: bool,
     /// See [`Prepared::doubt`].
     doubt: Vec<Guid>,
+    /// When the messages that were read are paid for, by the rate that is allowed.
+    paid: Time,
     report: Report,
 }
 
@@ -229,6 +232,9 @@ impl Run<'_, '_> {
         self.report.notes.extend(writer.notes().iter().cloned());
         self.report.archive_bytes = writer.len();
         writer.close().await;
+        // Last, when all is saved and others may write. The next user begins anew: without this, users with one new message
+        // each would be read as fast as can be.
+        bodies::pause(self.io, self.paid).await;
         result.map(|()| Some(self.report))
     }
 
@@ -309,7 +315,7 @@ impl Run<'_, '_> {
                 return Err(error);
             }
         };
-        bodies.settle().await;
+        self.paid = bodies.paid();
         drop(bodies);
         let result = self.finish(writer, &capture, fetched, alarmed).await;
         capture.finish(self.io).await;
