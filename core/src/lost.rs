@@ -2,8 +2,8 @@
 //! newest, and until when the policy retains them.
 //!
 //! A message that is somewhere else now was moved and is not lost. Each index is read once, however many snapshots share it.
-//! Memory: the folder tables of all snapshots, 20 bytes for each message of the newest, some 300 for each that is lost. What must
-//! not come in: printing.
+//! Memory: the folder tables of all snapshots, 20 bytes for each message of the newest, some 300 for each that is lost. What
+//! must not come in: printing.
 
 use crate::archive::read::{CommitAt, Reader};
 use crate::archive::record::{FolderRow, Table};
