@@ -144,9 +144,11 @@ struct Search<'a> {
     now: BTreeSet<Guid>,
     /// Until when each version of a folder's messages is retained; taken out when it has been looked at.
     versions: BTreeMap<Version, Until>,
-    /// By folder's id, UID and content.
-    found: BTreeMap<(Rc<[u8]>, u32, Guid), Lost<Message>>,
+    found: BTreeMap<Known, Lost<Message>>,
 }
+
+/// What a message of a folder is known by: the folder's id, its UID and its content.
+type Known = (Rc<[u8]>, u32, Guid);
 
 impl Search<'_> {
     async fn snapshot(&mut self, snapshot: &Snapshot, problems: &mut Vec<Error>) -> Result<(), Error> {
