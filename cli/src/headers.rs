@@ -2,7 +2,7 @@
 //!
 //! Of a message that is large no more is inflated than is needed. What must not come in: which messages, and printing.
 
-use cylinder_core::archive::read::Reader;
+use cylinder_core::archive::read::{Reader, TopSink};
 use cylinder_core::archive::record::MessageAt;
 use cylinder_core::error::Error;
 use mail_parser::{HeaderName, MessageParser};
@@ -34,12 +34,7 @@ impl Top {
 
 /// Gives the header of each of these messages to `each`, in the order of the archive; `ahead` members may be under way to being
 /// inflated. A header that does not end within 256 KiB is given as far as that.
-pub async fn read(
-    reader: &Reader,
-    mut wanted: Vec<MessageAt>,
-    ahead: usize,
-    each: &mut dyn FnMut(&MessageAt, Result<&[u8], Error>),
-) -> Result<(), Error> {
+pub async fn read(reader: &Reader, mut wanted: Vec<MessageAt>, ahead: usize, each: &mut TopSink<'_>) -> Result<(), Error> {
     for max in [TOP, TOP_MAX] {
         let mut cut = Vec::new();
         let mut take = |m: &MessageAt, bytes: Result<&[u8], Error>| {
@@ -126,7 +121,8 @@ fn has_name(line: &[u8], name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const HEADER: &[u8] = b"Received: from x\r\n\tby Subject: lunch\r\nSUBJECT: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n =?utf-8?q?_aus?= \
+    const HEADER: &[u8] =
+        b"Received: from x\r\n\tby Subject: lunch\r\nSUBJECT: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n =?utf-8?q?_aus?= \
         K=?iso-8859-1?q?=F6?=ln, and\r\n more\r\nFrom: =?utf-8?b?SsO8cmdlbg==?= <j@example.org>\r\nX-Odd : one\r\n\
         X-Odd: two\r\nMessage-ID: <a.b@c>\r\n\r\nSubject: body\r\n";
 
