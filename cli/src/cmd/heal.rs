@@ -11,7 +11,7 @@ use cylinder_core::backup::Settings;
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::{Error, Fault};
 use cylinder_core::guid::Guid;
-use cylinder_core::io::{Event, Io, Place};
+use cylinder_core::io::{Event, Io};
 use cylinder_core::pull::Origin;
 use cylinder_core::pull::native::{Greeted, connect};
 use cylinder_core::pull::stock;
@@ -68,18 +68,9 @@ fn local(
     let settings = Settings { source: host.source(), ..settings };
     let dir = archive_dir(owner)?;
     let (mut driver, mut site) = host.open(store, threads)?;
-    let procedure = |io: Io| async { healing(io, &mut Origin::Local(&mut site), owner, &dir, &settings).await };
+    let (site, dir, settings) = (&mut site, &dir, &settings);
+    let procedure = |io: Io| async move { heal::run(&io, &mut Origin::Local(site), owner, dir, settings).await };
     Ok(host::run_with(&mut driver, procedure, on_event))
-}
-
-async fn healing(
-    io: Io,
-    origin: &mut Origin<'_>,
-    owner: &Owner,
-    dir: &Place,
-    settings: &Settings,
-) -> Result<Healed, Error> {
-    heal::run(&io, origin, owner, dir, settings).await
 }
 
 fn remote(
