@@ -84,7 +84,10 @@ async fn go_on(io: &Io, origin: &mut Origin<'_>, queue: &mut dyn Queue, taken: &
         }
         if let (Some(policy), Ok(dir)) = (policy, archive_dir(&owner)) {
             let result = compact::run(io, &dir, &compact::Settings::when_needed(settings.archive, policy)).await;
-            queue.compacted(&owner, result);
+            // Another run that is at the archive now looks itself.
+            if !matches!(result, Err(Error::Busy { .. })) {
+                queue.compacted(&owner, result);
+            }
         }
     }
     Ok(())
