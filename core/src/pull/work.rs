@@ -36,8 +36,8 @@ struct Taken {
     prepared: Result<Prepared, Error>,
 }
 
-/// Backs up users until the queue is empty or over. An error is one of the connection: the user whom it struck was told of, those
-/// behind were put back.
+/// Backs up users until the queue is empty or over. An error is one of the connection: the user whom it struck was told of,
+/// those behind were put back.
 pub async fn work(io: &Io, origin: &mut Origin<'_>, queue: &mut dyn Queue) -> Result<(), Error> {
     let mut taken = VecDeque::new();
     let result = go_on(io, origin, queue, &mut taken).await;
