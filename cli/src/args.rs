@@ -14,6 +14,12 @@ pub struct Args {
 #[argh(subcommand)]
 pub enum Command {
     Backup(Backup),
+    Acknowledge(Acknowledge),
+    Compact(Compact),
+    Diff(Diff),
+    Erase(Erase),
+    Find(Find),
+    Hold(Hold),
     Users(Users),
     Log(Log),
     List(List),
@@ -102,6 +108,10 @@ pub struct Backup {
     #[argh(option, arg_name = "s")]
     pub wait: Option<u32>,
 
+    /// do not look whether the archive should be compacted
+    #[argh(switch)]
+    pub no_compact: bool,
+
     /// write down everything that the run asked for and was answered, for `cylinder replay`; one user at a time
     #[argh(option, arg_name = "file")]
     pub record: Option<String>,
@@ -117,6 +127,122 @@ pub struct Backup {
     /// no progress, and only users with something to report
     #[argh(switch)]
     pub quiet: bool,
+}
+
+/// Write archives anew without what no snapshot that is kept needs. What is kept: the file `retention` in the store, or the
+/// options here; by default the newest state, and what was deleted within 7 days.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "compact",
+    note = "{command_name} returns 0 if all was done that was due, 3 if an archive waits for somebody, 4 if one is damaged."
+)]
+pub struct Compact {
+    /// userids; %shared for the mailboxes that belong to no user
+    #[argh(positional)]
+    pub users: Vec<String>,
+
+    /// everybody in the store
+    #[argh(switch)]
+    pub all: bool,
+
+    /// only archives of which too little is alive, and look at each at most once a week, as `backup` does
+    #[argh(switch)]
+    pub if_needed: bool,
+
+    /// whatever can go, however little it is (the default)
+    #[argh(switch)]
+    pub now: bool,
+
+    /// say what would go, and write nothing
+    #[argh(switch)]
+    pub dry_run: bool,
+
+    /// directory of the archives (default: $CYLINDER_STORE)
+    #[argh(option, arg_name = "dir")]
+    pub store: Option<String>,
+
+    /// keep what was there at any time since so long ago: 12h, 7d, 4w
+    #[argh(option, arg_name = "span")]
+    pub keep_within: Option<String>,
+
+    /// keep what was there at the end of each of so many days
+    #[argh(option, arg_name = "n")]
+    pub keep_daily: Option<u32>,
+
+    /// keep what was there at the end of each of so many weeks
+    #[argh(option, arg_name = "n")]
+    pub keep_weekly: Option<u32>,
+
+    /// keep what was there at the end of each of so many months
+    #[argh(option, arg_name = "n")]
+    pub keep_monthly: Option<u32>,
+
+    /// percent of the content that must be alive at first (default: 80)
+    #[argh(option, arg_name = "percent")]
+    pub floor: Option<u8>,
+
+    /// points by which that rises in a week (default: 1)
+    #[argh(option, arg_name = "points")]
+    pub rise: Option<u8>,
+
+    /// compression level of what is written anew, 0 to 12 (default: 1)
+    #[argh(option, arg_name = "n")]
+    pub level: Option<u8>,
+
+    /// do not inflate and hash all of a new archive before it takes the old one's place, only look at CRCs
+    #[argh(switch)]
+    pub no_check: bool,
+
+    /// threads that deflate and inflate (default: one for each processor, 8 at most)
+    #[argh(option, arg_name = "n")]
+    pub threads: Option<usize>,
+
+    /// one JSON object for each user
+    #[argh(switch)]
+    pub json: bool,
+
+    /// no progress, and only users with something to report
+    #[argh(switch)]
+    pub quiet: bool,
+}
+
+/// Say that somebody has looked at an alarm: what is gone from the server is gone for good reason. Compaction goes on.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "acknowledge")]
+pub struct Acknowledge {
+    /// userids; %shared for the mailboxes that belong to no user
+    #[argh(positional)]
+    pub users: Vec<String>,
+
+    /// directory of the archives (default: $CYLINDER_STORE)
+    #[argh(option, arg_name = "dir")]
+    pub store: Option<String>,
+
+    /// one JSON object for each user
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Keep everything of a user from now on, whatever the policy says, or lift that again.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "hold")]
+pub struct Hold {
+    /// userid; %shared for the mailboxes that belong to no user
+    #[argh(positional)]
+    pub user: String,
+
+    /// on or off (default: only tell)
+    #[argh(positional)]
+    pub order: Option<String>,
+
+    /// directory of the archives (default: $CYLINDER_STORE)
+    #[argh(option, arg_name = "dir")]
+    pub store: Option<String>,
+
+    /// one JSON object
+    #[argh(switch)]
+    pub json: bool,
 }
 
 /// List the users of the server on this host, or of the store.
@@ -156,7 +282,69 @@ pub struct Log {
     #[argh(option, arg_name = "dir")]
     pub store: Option<String>,
 
+    /// only the head of the hash chain, to be kept elsewhere: user, snapshot or checkpoint, time, SHA-1
+    #[argh(switch)]
+    pub anchor: bool,
+
+    /// say whether the chain contains or continues this head, which was kept elsewhere
+    #[argh(option, arg_name = "sha1")]
+    pub check: Option<String>,
+
     /// one JSON object for each snapshot
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Erase a user from the store, or messages of a user from all snapshots. A line in the store's file `erased` says what went.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "erase")]
+pub struct Erase {
+    /// userid; %shared for the mailboxes that belong to no user
+    #[argh(positional)]
+    pub user: String,
+
+    /// the archive and everything beside it
+    #[argh(switch)]
+    pub everything: bool,
+
+    /// a message, by the SHA-1 of its content; may be given several times
+    #[argh(option, arg_name = "sha1")]
+    pub guid: Vec<String>,
+
+    /// do it (default: only tell)
+    #[argh(switch)]
+    pub yes: bool,
+
+    /// directory of the archives (default: $CYLINDER_STORE)
+    #[argh(option, arg_name = "dir")]
+    pub store: Option<String>,
+
+    /// one JSON object
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Tell what changed between two snapshots: folders and messages that came, went, moved, or have other flags.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "diff")]
+pub struct Diff {
+    /// userid; %shared for the mailboxes that belong to no user
+    #[argh(positional)]
+    pub user: String,
+
+    /// snapshot number, or time such as "2026-11-17 09:00"
+    #[argh(positional)]
+    pub old: String,
+
+    /// the same (default: the newest)
+    #[argh(positional)]
+    pub new: Option<String>,
+
+    /// directory of the archives (default: $CYLINDER_STORE)
+    #[argh(option, arg_name = "dir")]
+    pub store: Option<String>,
+
+    /// one JSON object for each change
     #[argh(switch)]
     pub json: bool,
 }
@@ -184,6 +372,92 @@ pub struct List {
     /// expunged messages too
     #[argh(switch)]
     pub expunged: bool,
+
+    /// what was there and is not any more, and until when it can be had
+    #[argh(switch)]
+    pub deleted: bool,
+
+    /// one JSON object a line
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Look for messages of users. What the indexes say (--guid, --since, --before, --larger, --smaller) is found without reading a
+/// message; for headers, the members with messages that are otherwise right are inflated, once each and in order.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "find",
+    note = "A message must be all that is asked for. {command_name} returns 0 if none is found, too."
+)]
+pub struct Find {
+    /// userids; %shared for the mailboxes that belong to no user
+    #[argh(positional)]
+    pub users: Vec<String>,
+
+    /// everybody in the store
+    #[argh(switch)]
+    pub all: bool,
+
+    /// this text is in the subject, decoded, in upper or lower case
+    #[argh(option, arg_name = "text")]
+    pub subject: Option<String>,
+
+    /// this text is in From
+    #[argh(option, arg_name = "text")]
+    pub from: Option<String>,
+
+    /// this text is in To, Cc or Bcc
+    #[argh(option, arg_name = "text")]
+    pub to: Option<String>,
+
+    /// NAME:TEXT, this text is in that header; may be given several times
+    #[argh(option, arg_name = "name:text")]
+    pub header: Vec<String>,
+
+    /// the Message-ID, with or without <>
+    #[argh(option, arg_name = "id")]
+    pub message_id: Option<String>,
+
+    /// the SHA-1 of the message, in hexadecimal
+    #[argh(option, arg_name = "sha1")]
+    pub guid: Option<String>,
+
+    /// it came then or later (INTERNALDATE); a date is the beginning of that day
+    #[argh(option, arg_name = "time")]
+    pub since: Option<String>,
+
+    /// it came before then
+    #[argh(option, arg_name = "time")]
+    pub before: Option<String>,
+
+    /// it has more bytes; such as 500kB
+    #[argh(option, arg_name = "bytes")]
+    pub larger: Option<String>,
+
+    /// it has fewer bytes
+    #[argh(option, arg_name = "bytes")]
+    pub smaller: Option<String>,
+
+    /// expunged messages too
+    #[argh(switch)]
+    pub expunged: bool,
+
+    /// snapshot number, or time such as "2026-11-17 09:00" (default: the newest)
+    #[argh(option, arg_name = "when")]
+    pub at: Option<String>,
+
+    /// in all snapshots; the newest that has the message is told
+    #[argh(switch)]
+    pub ever: bool,
+
+    /// directory of the archives (default: $CYLINDER_STORE)
+    #[argh(option, arg_name = "dir")]
+    pub store: Option<String>,
+
+    /// threads that look (default: one for each processor, 8 at most)
+    #[argh(option, arg_name = "n")]
+    pub threads: Option<usize>,
 
     /// one JSON object a line
     #[argh(switch)]
@@ -322,9 +596,29 @@ pub struct Verify {
     #[argh(positional)]
     pub users: Vec<String>,
 
+    /// everybody in the store
+    #[argh(switch)]
+    pub all: bool,
+
     /// directory of the archives (default: $CYLINDER_STORE)
     #[argh(option, arg_name = "dir")]
     pub store: Option<String>,
+
+    /// inflate and hash everything, and look in every index of every snapshot whether its messages are there (the default)
+    #[argh(switch)]
+    pub full: bool,
+
+    /// the same, but inflate and hash only so much of the messages, others each time; such as 5%
+    #[argh(option, arg_name = "percent")]
+    pub sample: Option<String>,
+
+    /// begin no user after this time, such as 2h, and go on with that user next time
+    #[argh(option, arg_name = "span")]
+    pub max_time: Option<String>,
+
+    /// inflate nothing: only headers, CRCs of compressed bytes, and the chain of commits
+    #[argh(switch)]
+    pub quick: bool,
 
     /// threads that inflate (default: one for each processor, 8 at most)
     #[argh(option, arg_name = "n")]

@@ -6,6 +6,7 @@ mod args;
 mod cmd;
 mod exit;
 mod fleet;
+mod headers;
 mod host;
 mod output;
 mod stop;
@@ -51,8 +52,14 @@ fn early_exit(early: &argh::EarlyExit) -> ExitCode {
 
 fn run(command: Command) -> Outcome {
     match command {
+        Command::Acknowledge(args) => cmd::mark::acknowledge(&args),
         Command::Backup(args) => cmd::backup::run(&args),
+        Command::Compact(args) => cmd::compact::run(&args),
+        Command::Diff(args) => cmd::diff::run(&args),
+        Command::Erase(args) => cmd::erase::run(&args),
         Command::Extract(args) => cmd::extract::run(&args),
+        Command::Find(args) => cmd::find::run(&args),
+        Command::Hold(args) => cmd::mark::hold(&args),
         Command::Inspect(args) => cmd::inspect::run(&args),
         Command::List(args) => cmd::list::run(&args),
         Command::Log(args) => cmd::log::run(&args),

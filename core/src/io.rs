@@ -287,6 +287,8 @@ pub enum Op {
     },
     /// Removes a name in the store -> [`Reply::Unit`].
     Unlink(Place),
+    /// Removes an empty directory of the store -> [`Reply::Unit`].
+    RemoveDir(Place),
     /// Closes a file and drops its locks -> [`Reply::Unit`].
     Close(FileId),
     /// Locks a whole file, never waits: [`Fault::Busy`] if excluded -> [`Reply::Unit`].
@@ -676,6 +678,11 @@ impl Io {
     /// See [`Op::Unlink`].
     pub async fn unlink(&self, place: &Place) -> Result<(), Fault> {
         expect_reply!(self.start(Op::Unlink(place.clone())), Reply::Unit => ())
+    }
+
+    /// See [`Op::RemoveDir`].
+    pub async fn remove_dir(&self, place: &Place) -> Result<(), Fault> {
+        expect_reply!(self.start(Op::RemoveDir(place.clone())), Reply::Unit => ())
     }
 
     /// See [`Op::Close`].

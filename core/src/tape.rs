@@ -54,6 +54,7 @@ pub fn operation(id: OpId, op: &Op) -> String {
         Op::MakeDir(at) => format!("make-dir {}", place(at)),
         Op::Rename { from, to } => format!("rename {} {}", place(from), place(to)),
         Op::Unlink(at) => format!("unlink {}", place(at)),
+        Op::RemoveDir(at) => format!("remove-dir {}", place(at)),
         Op::Close(file) => format!("close {}", file.0),
         Op::Lock { file, mode } => format!("lock {} {mode:?}", file.0),
         Op::Unlock(file) => format!("unlock {}", file.0),

@@ -3,7 +3,7 @@
 //! What must not come in: writing, printing.
 
 use crate::archive::read::{CommitAt, Reader};
-use crate::archive::record::{CommitKind, FolderRow, MessageAt, StateContent, Table};
+use crate::archive::record::{CommitKind, FolderRow, MessageAt, StateContent, StateRow, Table};
 use crate::cyrus::header::{self, Header};
 use crate::cyrus::index::{self, Index, Record};
 use crate::error::{Damage, Error};
@@ -166,6 +166,14 @@ pub async fn state(reader: &Reader, table: &Table, name: &[u8]) -> Result<Option
             None => Ok(None),
         },
         _ => Ok(None),
+    }
+}
+
+/// The SHA-1 of a file that belongs to no folder; of a link that of its target.
+pub fn state_sha1(row: &StateRow) -> Guid {
+    match &row.content {
+        StateContent::File { sha1, .. } => *sha1,
+        StateContent::Link { target, .. } => Guid::of(target),
     }
 }
 

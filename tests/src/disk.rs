@@ -491,6 +491,7 @@ impl SimDisk {
             Op::MakeDir(dir) => self.make_dir(&dir),
             Op::Rename { from, to } => self.rename(from, to),
             Op::Unlink(place) => self.unlink(place),
+            Op::RemoveDir(place) => self.remove_dir(place),
             Op::Close(file) => {
                 self.handles.remove(&file).ok_or(Fault::Driver)?;
                 self.locks.retain(|lock| lock.file != Some(file));
@@ -578,6 +579,22 @@ impl SimDisk {
         let ino = *self.live.get(&place).ok_or(Fault::NotFound)?;
         if self.stat_ino(ino)?.kind == FileKind::Directory {
             return Err(Fault::WrongKind);
+        }
+        self.wrote(&place);
+        self.live.remove(&place);
+        self.renames.push(Rename::Remove(place));
+        Ok(Reply::Unit)
+    }
+
+    /// The name goes like any other, and is durably gone after a sync of the directory above.
+    fn remove_dir(&mut self, place: Place) -> Result<Reply, Fault> {
+        self.writable(&place)?;
+        let ino = *self.live.get(&place).ok_or(Fault::NotFound)?;
+        if self.stat_ino(ino)?.kind != FileKind::Directory {
+            return Err(Fault::WrongKind);
+        }
+        if self.live.keys().any(|name| *name != place && name.parent() == place) {
+            return Err(Fault::Os(39));
         }
         self.wrote(&place);
         self.live.remove(&place);
@@ -777,6 +794,7 @@ impl SimDisk {
             Op::MakeDir(dir) => format!("make directory {}", dir.shown()),
             Op::Rename { from, to } => format!("rename {} to {}", base(from), base(to)),
             Op::Unlink(place) => format!("remove {}", base(place)),
+            Op::RemoveDir(dir) => format!("remove directory {}", dir.shown()),
             Op::Close(file) => format!("close {}", self.name_of(*file)),
             Op::Lock { file, mode } => format!("lock {} {mode:?}", self.name_of(*file)).to_lowercase(),
             Op::Unlock(file) => format!("unlock {}", self.name_of(*file)),

@@ -93,6 +93,8 @@ impl Forge {
             source: String::from("forge"),
             cyrus: String::from("3.6"),
             alarm: None,
+            hold: None,
+            compacted: None,
             total_messages: 0,
             total_raw: 0,
             total_dead: 0,

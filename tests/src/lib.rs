@@ -3,6 +3,7 @@
 pub mod check;
 pub mod choose;
 pub mod cli;
+pub mod crashes;
 pub mod disk;
 pub mod drive;
 pub mod everyday;
@@ -10,6 +11,7 @@ pub mod forge;
 pub mod host;
 pub mod imap;
 pub mod lab;
+pub mod life;
 pub mod net;
 pub mod proof;
 pub mod sieve;

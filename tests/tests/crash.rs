@@ -4,26 +4,13 @@ use cylinder_core::error::{Error, Fault};
 use cylinder_core::guid::Guid;
 use cylinder_core::io::{Io, LockMode, Op};
 use cylinder_tests::check::{self, Check};
-use cylinder_tests::choose::{Gen, Sampler};
-use cylinder_tests::disk::{BLOCK, Lie, SimDisk, Trouble};
+use cylinder_tests::choose::Sampler;
+use cylinder_tests::crashes::{BRIEF, Effort, THOROUGH, crashes, first_of_all, torn};
+use cylinder_tests::disk::{Lie, SimDisk, Trouble};
 use cylinder_tests::drive::{Running, Step, drive, drive_watched};
 use cylinder_tests::story::{self, Batch, archive, long_mail, mail, run, run_all, snapshot};
 use std::cell::Cell;
 use std::collections::BTreeSet;
-
-/// How many power losses are looked at for one point in a run.
-#[derive(Clone, Copy)]
-struct Effort {
-    /// All of them if there are at most so many yes-or-no choices,
-    enumerate_up_to: u32,
-    /// otherwise this many, by seeds.
-    samples: u64,
-}
-
-/// Of the crashes of a run.
-const THOROUGH: Effort = Effort { enumerate_up_to: 8, samples: 300 };
-/// Of the crashes of each recovery.
-const BRIEF: Effort = Effort { enumerate_up_to: 2, samples: 3 };
 
 /// A run that is crashed at every point.
 struct Sweep<'a> {
@@ -60,13 +47,7 @@ impl Points {
 
     /// Takes the states that a process leaves which is killed in the middle of a write.
     fn take_torn(&mut self, disk: &SimDisk, op: &Op, acknowledged: usize) {
-        let Op::WriteAt { data, .. } = op else { return };
-        for keep in [1, BLOCK, data.len() / 2, data.len() - 1].into_iter().filter(|&keep| keep < data.len()) {
-            let mut torn = disk.clone();
-            torn.note(format!("-- write torn after {keep} bytes --"));
-            torn.tear(op, keep);
-            self.all.push((torn, acknowledged));
-        }
+        self.all.extend(torn(disk, op).into_iter().map(|torn| (torn, acknowledged)));
     }
 }
 
@@ -190,36 +171,6 @@ impl<'a> Sweep<'a> {
             "{name}: {crashes} crashes, {recovery_crashes} crashes of recoveries, {distinct} different states recovered from"
         );
     }
-}
-
-/// The choices of the first round: nothing survives.
-fn first_of_all() -> Gen {
-    let mut choices = Gen::default();
-    choices.done();
-    choices
-}
-
-/// The states after the process was killed, and after power losses.
-fn crashes(disk: &SimDisk, effort: Effort) -> Vec<(String, SimDisk)> {
-    let mut killed = disk.clone();
-    killed.kill();
-    let mut all = vec![(String::from("killed"), killed)];
-    let undecided = disk.undecided();
-    if undecided > effort.enumerate_up_to {
-        for seed in 0..effort.samples {
-            let mut after = disk.clone();
-            after.lose_power(&mut Sampler::new(seed));
-            all.push((format!("power loss of seed {seed}"), after));
-        }
-        return all;
-    }
-    let mut choices = Gen::default();
-    while !choices.done() {
-        let mut after = disk.clone();
-        after.lose_power(&mut choices);
-        all.push((format!("power loss with choices {:?}", choices.answers()), after));
-    }
-    all
 }
 
 /// A disk after a run that was not disturbed.

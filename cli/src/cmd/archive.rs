@@ -3,8 +3,9 @@
 use crate::host::{self, Trouble};
 use crate::when;
 use cylinder_core::archive::read::Reader;
+use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::{Error, Fault};
-use cylinder_core::io::Io;
+use cylinder_core::io::{Io, Place};
 use cylinder_core::store::archive_dir;
 use cylinder_core::view::When;
 use cylinder_transport_local::Local;
@@ -29,20 +30,23 @@ pub fn read<T>(
     let owner = host::owner(word);
     let dir = archive_dir(&owner)?;
     let result = host::run(driver, |io| async move {
-        let reader = match Reader::open(&io, &dir).await {
-            Err(Error::World { fault: Fault::NotFound, .. }) => {
-                let who = host::owner_shown(&owner);
-                return Err(Error::Refused(format!(
-                    "{who}: has no archive in this store; `cylinder users --store` lists who has"
-                )));
-            }
-            other => other?,
-        };
+        let reader = open(&io, &owner, &dir).await?;
         let result = procedure(&io, &reader).await;
         reader.close().await;
         result
     });
     Ok(result?)
+}
+
+/// Opens the archive of `owner` in `dir`.
+pub async fn open(io: &Io, owner: &Owner, dir: &Place) -> Result<Reader, Error> {
+    match Reader::open(io, dir).await {
+        Err(Error::World { fault: Fault::NotFound, .. }) => {
+            let who = host::owner_shown(owner);
+            Err(Error::Refused(format!("{who}: has no archive in this store; `cylinder users --store` lists who has")))
+        }
+        other => other,
+    }
 }
 
 /// The snapshot that an option names; the newest without one.

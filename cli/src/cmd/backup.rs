@@ -1,5 +1,6 @@
 //! `cylinder backup`
 
+use super::compact;
 use crate::args::{Args, Backup, Command};
 use crate::exit::Exit;
 use crate::fleet::plan::{From, JOBS, Plan, Source, Whom};
@@ -8,6 +9,7 @@ use crate::host::{self, HostOptions, Outcome, Trouble, owner_shown};
 use crate::output::{self, OutputError, Progress, count, size};
 use argh::FromArgs;
 use cylinder_core::backup::report::{Alarm, Problem, Report, Why};
+use cylinder_core::compact::Outcome as Compaction;
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
 use cylinder_core::escape::{Shown, percent, shown, unpercent};
@@ -124,7 +126,9 @@ fn run_with(args: &Backup, chance: [u8; 16]) -> Outcome {
     let several = !matches!(&plan.whom, Whom::Named(owners) if owners.len() == 1);
     let level = args.level.or(plan.level).unwrap_or(LEVEL).min(12);
     let threads = args.threads.or(crate::tape::current().map(|_| host::threads(None)));
-    let how = How { level, check: !args.no_check, threads, chance };
+    // A recording is of the backup alone: it must come out the same whenever it is run again.
+    let compact = !args.no_compact && crate::tape::current().is_none();
+    let how = How { level, check: !args.no_check, threads, chance, compact };
     let teller = Teller { args, summary: Mutex::default() };
     let sum = fleet::run(&plan, how, &teller)?;
     let summary = teller.summary.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -243,6 +247,19 @@ impl Watch for Teller<'_> {
             summary.longest_hold_ms = summary.longest_hold_ms.max(report.longest_hold.ms());
         }
         match self.tell(owner, result) {
+            Ok(()) => true,
+            Err(error) => {
+                summary.output = Some(error);
+                false
+            }
+        }
+    }
+
+    fn compacted(&self, owner: &Owner, result: &Result<Compaction, Error>) -> bool {
+        PROGRESS.with_borrow_mut(|progress| progress.take().map(|(_, mut progress)| progress.clear()));
+        let mut summary = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
+        let how = compact::Verbosity::of(self.args.json, self.args.quiet, true);
+        match compact::tell(&owner_shown(owner), result, how) {
             Ok(()) => true,
             Err(error) => {
                 summary.output = Some(error);

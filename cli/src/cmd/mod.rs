@@ -2,10 +2,16 @@
 
 pub mod archive;
 pub mod backup;
+pub mod compact;
+pub mod deleted;
+pub mod diff;
+pub mod erase;
 pub mod extract;
+pub mod find;
 pub mod inspect;
 pub mod list;
 pub mod log;
+pub mod mark;
 pub mod replay;
 pub mod serve;
 pub mod show;

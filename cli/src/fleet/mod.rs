@@ -17,6 +17,8 @@ use cylinder_core::archive::append;
 use cylinder_core::archive::read::Reader;
 use cylinder_core::backup::Settings;
 use cylinder_core::backup::report::Report;
+use cylinder_core::compact::Outcome;
+use cylinder_core::compact::policy::{Policy, Retention};
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
 use cylinder_core::guid::Guid;
@@ -52,6 +54,9 @@ pub trait Watch: Sync {
     /// What came of a user. False if nobody listens any more.
     fn user(&self, owner: &Owner, result: &Result<Report, Error>) -> bool;
 
+    /// What came of looking whether a user's archive should be compacted. False if nobody listens any more.
+    fn compacted(&self, owner: &Owner, result: &Result<Outcome, Error>) -> bool;
+
     /// Something about a source that a person should know.
     fn source(&self, name: &str, text: &str);
 
@@ -70,6 +75,8 @@ pub struct How {
     pub threads: Option<usize>,
     /// 16 bytes of chance.
     pub chance: [u8; 16],
+    /// Compact archives when that is due.
+    pub compact: bool,
 }
 
 /// What came of a run.
@@ -111,6 +118,8 @@ struct Fleet<'a> {
     plan: &'a Plan,
     how: How,
     hub: Option<Hub>,
+    /// What is retained of whom, if archives are compacted.
+    retention: Option<Retention>,
     watch: &'a dyn Watch,
     workers: usize,
     state: Mutex<State>,
@@ -143,7 +152,9 @@ pub fn run(plan: &Plan, how: How, watch: &dyn Watch) -> Result<Sum, Trouble> {
     let (sum, saved) = (Sum::default(), Instant::now());
     let sources = sources.collect();
     let state = State { sources, ledger, saved, found: BTreeSet::new(), sum, deaf: false, last_error: None };
-    let fleet = Fleet { plan, how, hub, watch, workers, state: Mutex::new(state) };
+    let retention =
+        if how.compact { Some(crate::cmd::compact::retention(&mut host::store_driver(&plan.store, 0))?) } else { None };
+    let fleet = Fleet { plan, how, hub, retention, watch, workers, state: Mutex::new(state) };
     std::thread::scope(|scope| {
         for number in 1..workers {
             let fleet = &fleet;
@@ -221,7 +232,7 @@ impl Fleet<'_> {
     /// Works on one source until it has no more users, or is gone.
     fn take_up(&self, at: usize, locals: &mut BTreeMap<usize, (Local, Site)>) {
         let source = &self.plan.sources[at];
-        let mut queue = Users { fleet: self, at, source, did: false };
+        let mut queue = Users { fleet: self, at, source, did: false, code: 0 };
         let result = match &source.from {
             From::Local(host) => self.local(host, &mut queue, locals),
             From::Peer { name, ssh } => self.remote(name, ssh, &mut queue),
@@ -377,6 +388,8 @@ struct Users<'a> {
     source: &'a Source,
     /// A user was done on this connection.
     did: bool,
+    /// Where the code stands of the user who was done last.
+    code: usize,
 }
 
 impl Users<'_> {
@@ -439,6 +452,7 @@ impl Queue for Users<'_> {
             return;
         }
         self.did |= !lost;
+        self.code = state.sum.codes.len();
         state.sum.codes.push(match &result {
             Ok(report) => Exit::of_report(report),
             Err(error) => Exit::of(error),
@@ -453,6 +467,21 @@ impl Queue for Users<'_> {
         }
         drop(state);
         if !self.fleet.watch.user(owner, &result) {
+            self.fleet.state().deaf = true;
+        }
+    }
+
+    fn policy(&self, owner: &Owner) -> Option<Policy> {
+        Some(self.fleet.retention.as_ref()?.policy(owner.shown().as_bytes()))
+    }
+
+    fn compacted(&mut self, owner: &Owner, result: Result<Outcome, Error>) {
+        let code = crate::cmd::compact::code(&result);
+        // A user counts once, and what came of the backup comes first.
+        if let Some(of_user) = self.fleet.state().sum.codes.get_mut(self.code).filter(|of_user| **of_user == Exit::Ok) {
+            *of_user = code;
+        }
+        if !self.fleet.watch.compacted(owner, &result) {
             self.fleet.state().deaf = true;
         }
     }

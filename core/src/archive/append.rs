@@ -1,37 +1,31 @@
-//! Writing an archive: entries into members, members into the file, commits (FORMAT.md sections 3, 5 and 7).
+//! Writing an archive: opening and mending it, appending, commits (FORMAT.md sections 5 and 7).
 //!
-//! Members are deflated by the driver, several at a time if it has threads, and written in order. Memory: at most
-//! [`Settings::ahead`] + 3 members of content and as many compressed, plus 36 bytes for each message since the last commit. The
-//! first failure is remembered and repeated: after a failed write or sync nothing more is written. What must not come in:
-//! Cyrus, and which messages are needed.
+//! Entries become members in `pack`; what they need there, and 36 bytes for each message since the last commit, is
+//! what this takes of memory. The first failure is remembered and repeated: after a failed write or sync nothing more is
+//! written. What must not come in: Cyrus, and which messages are needed.
 
 use super::entry;
-use super::member::{CONTINUES, FOOTER_LEN, Footer, Kind, RAW_MAX, TO_BE_CONTINUED};
+use super::member::{FOOTER_LEN, Footer, Kind};
+use super::pack::Packer;
 use super::read::{ARCHIVE, CommitAt, End, Reader, read_at};
-use super::record::{Commit, CommitFacts, CommitKind, Location, MessageAt, Part, Slot, Table, emit_list};
+use super::record::{Commit, CommitFacts, CommitKind, MessageAt, Part, Slot, Table, emit_list};
 use crate::error::{Damage, Error, Fault};
 use crate::guid::Guid;
-use crate::io::{Call, FileId, How, Io, LockMode, Op, Place, Reply};
+use crate::io::{FileId, How, Io, LockMode, Op, Place, Reply};
 use crate::time::Time;
-use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// Content that is gathered into one member.
-const GATHER: usize = 256 << 10;
-/// A message of this size or more has members of its own.
-const ALONE: usize = 64 << 10;
-/// A list of messages longer than this is stored, not deflated.
-const STORED: usize = 8 << 10;
 /// Bytes copied at once when the end of an archive is set aside.
 const COPY: usize = 1 << 20;
 /// Names in an archive's directory: more than this is somebody else's directory.
-const DIR_NAMES_MAX: usize = 10_000;
+pub(crate) const DIR_NAMES_MAX: usize = 10_000;
 
-const LOCK: &[u8] = b"lock";
-const NEW: &[u8] = b"archive.tar.gz.new";
-const ASIDE: &[u8] = b"archive.tar.gz.aside-";
+pub(crate) const LOCK: &[u8] = b"lock";
+/// The name of an archive that is being made.
+pub(crate) const NEW: &[u8] = b"archive.tar.gz.new";
+pub(crate) const ASIDE: &[u8] = b"archive.tar.gz.aside-";
 
 const ABOUT: &str = "This is a backup of one user's mail from a Cyrus IMAP server, made by Cylinder.
 
@@ -63,46 +57,24 @@ impl Settings {
     pub const CHECKPOINT_BYTES: u64 = 48 << 20;
 }
 
-/// Entries that are gathered for one member.
-#[derive(Default)]
-struct Batch {
-    raw: Vec<u8>,
-    entries: Vec<(u32, u32)>,
-}
-
-/// A member on its way.
-struct Flight {
-    call: Call,
-    /// Token and offset inside of each entry.
-    entries: Vec<(u32, u32)>,
-}
-
-/// An entry that goes through several members.
-struct Large {
-    kind: Kind,
-    token: u32,
-    left: u64,
-    size: u64,
-    first: bool,
+/// What somebody decides about an archive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mark {
+    /// The alarm was looked at.
+    Acknowledge,
+    /// Nothing may be dropped until this is lifted.
+    Hold,
+    /// The hold is lifted.
+    Release,
 }
 
 /// An archive that is open for writing. Dereferences to [`Reader`].
 pub struct Writer {
     reader: Reader,
     settings: Settings,
-    file: FileId,
+    out: Packer,
     lock: FileId,
-    at: u64,
-    data: Batch,
-    meta: Batch,
-    large: Option<Large>,
-    flights: VecDeque<Flight>,
-    /// Locations by token.
-    locations: Vec<Location>,
     messages: Vec<(Guid, u64, u32)>,
-    raw_since_commit: u64,
-    failed: Option<Error>,
-    spare: Vec<Vec<u8>>,
     notes: Vec<String>,
     damage: Option<Error>,
     overtaken: bool,
@@ -190,25 +162,9 @@ impl Writer {
                 return Err(Error::world("open", place.shown(), fault));
             }
         };
-        let mut writer = Writer {
-            at: reader.end,
-            reader,
-            settings: settings.clone(),
-            file,
-            lock,
-            data: Batch::default(),
-            meta: Batch::default(),
-            large: None,
-            flights: VecDeque::new(),
-            locations: Vec::new(),
-            messages: Vec::new(),
-            raw_since_commit: 0,
-            failed: None,
-            spare: Vec::new(),
-            notes: Vec::new(),
-            damage: None,
-            overtaken,
-        };
+        let out = Packer::new(&reader.io, file, reader.end, place.shown(), settings);
+        let (settings, messages, notes) = (settings.clone(), Vec::new(), Vec::new());
+        let mut writer = Writer { reader, settings, out, lock, messages, notes, damage: None, overtaken };
         match writer.prepare().await {
             Ok(()) => Ok(writer),
             Err(error) => {
@@ -219,9 +175,9 @@ impl Writer {
     }
 
     async fn prepare(&mut self) -> Result<(), Error> {
-        // Whoever made the archive may have been killed before the directory was synced. Commits behind the first had this
-        // done.
-        if self.reader.head.commit.number == 0
+        // Whoever made or compacted the archive may have been killed before the directory was synced. Commits behind the first
+        // one thereafter had this done.
+        if self.reader.head.commit.is_first_of_its_file()
             && let Err(fault) = self.reader.io.sync_dir(&self.reader.dir).await
         {
             return Err(Error::world("sync", self.reader.dir.shown(), fault));
@@ -230,13 +186,9 @@ impl Writer {
     }
 
     /// Closes the archive and lets the lock go. What was not committed is nothing.
-    pub async fn close(mut self) {
-        // What is under way comes back, so that its buffers and its file are not used any more.
-        while let Some(flight) = self.flights.pop_front() {
-            let _ = flight.call.await;
-        }
+    pub async fn close(self) {
         let io = self.reader.io.clone();
-        let _ = io.close(self.file).await;
+        self.out.close().await;
         self.reader.close().await;
         let _ = io.close(self.lock).await;
     }
@@ -258,272 +210,103 @@ impl Writer {
 
     /// True if something was appended since the last commit of a snapshot.
     pub fn has_appended(&self) -> bool {
-        self.raw_since_commit > 0 || self.reader.head.commit.kind == CommitKind::Checkpoint
+        self.out.raw > 0 || self.reader.head.commit.kind == CommitKind::Checkpoint
     }
 
     /// True if so much was appended that a checkpoint is due.
     pub fn wants_checkpoint(&self) -> bool {
-        self.raw_since_commit >= self.settings.checkpoint_bytes
+        self.out.raw >= self.settings.checkpoint_bytes
     }
 
     /// Appends a message.
     pub async fn message(&mut self, guid: Guid, mtime: Time, content: &[u8]) -> Result<(), Error> {
-        let token = self.add(Kind::Data, &message_name(&guid), mtime, content, Some(guid)).await?;
+        let token = self.out.add(Kind::Data, &message_name(&guid), mtime, content, Some(guid)).await?;
         self.messages.push((guid, content.len() as u64, token));
         Ok(())
     }
 
     /// Begins a message that comes in pieces.
     pub async fn begin_message(&mut self, guid: Guid, size: u64, mtime: Time) -> Result<(), Error> {
-        self.check()?;
+        self.out.good()?;
         let mut header = Vec::new();
         entry::emit_file(&mut header, &message_name(&guid), size, mtime, Some(guid));
-        let token = self.begin_large(Kind::Data, &header, size).await?;
+        let token = self.out.begin_large(Kind::Data, &header, size).await?;
         self.messages.push((guid, size, token));
         Ok(())
     }
 
     /// The next piece of the message that was begun.
     pub async fn piece(&mut self, piece: &[u8]) -> Result<(), Error> {
-        self.check()?;
-        self.large_piece(piece).await
+        self.out.good()?;
+        self.out.large_piece(piece).await
     }
 
     /// Ends the message that was begun. It is an error of the caller if its pieces are not of the size that was announced.
     pub async fn end_message(&mut self) -> Result<(), Error> {
-        self.check()?;
-        self.end_large().await
+        self.out.good()?;
+        self.out.end_large().await
     }
 
     /// Appends a metadata file.
     pub async fn file(&mut self, name: &[u8], mtime: Time, content: &[u8], sha1: Guid) -> Result<Slot, Error> {
-        self.add(Kind::Meta, name, mtime, content, Some(sha1)).await.map(Slot::Pending)
+        self.out.add(Kind::Meta, name, mtime, content, Some(sha1)).await.map(Slot::Pending)
     }
 
     /// Says that a file is there no longer.
     pub async fn gone(&mut self, name: &[u8]) -> Result<(), Error> {
-        self.add(Kind::Meta, name, Time::ZERO, b"", None).await.map(drop)
+        self.out.add(Kind::Meta, name, Time::ZERO, b"", None).await.map(drop)
     }
 
     /// Appends a symbolic link; an empty target makes a tombstone.
     pub async fn link(&mut self, name: &[u8], target: &[u8], mtime: Time) -> Result<Slot, Error> {
-        self.check()?;
+        self.out.good()?;
         let mut header = Vec::new();
         entry::emit_link(&mut header, name, target, mtime);
-        self.gather(Kind::Meta, &header, b"").await.map(Slot::Pending)
-    }
-
-    fn check(&self) -> Result<(), Error> {
-        self.failed.clone().map_or(Ok(()), Err)
-    }
-
-    fn fail<T>(&mut self, doing: &'static str, fault: Fault) -> Result<T, Error> {
-        let error = Error::world(doing, self.reader.dir.join(ARCHIVE).shown(), fault);
-        self.failed = Some(error.clone());
-        Err(error)
-    }
-
-    async fn add(&mut self, kind: Kind, name: &[u8], mtime: Time, content: &[u8], sha1: Option<Guid>) -> Result<u32, Error> {
-        self.check()?;
-        let mut header = Vec::new();
-        entry::emit_file(&mut header, name, content.len() as u64, mtime, sha1);
-        let alone = if kind == Kind::Data { ALONE } else { RAW_MAX };
-        if header.len() + content.len() + entry::BLOCK > alone {
-            let token = self.begin_large(kind, &header, content.len() as u64).await?;
-            self.large_piece(content).await?;
-            self.end_large().await?;
-            return Ok(token);
-        }
-        self.gather(kind, &header, content).await
-    }
-
-    fn batch(&mut self, kind: Kind) -> &mut Batch {
-        if kind == Kind::Data { &mut self.data } else { &mut self.meta }
-    }
-
-    /// Puts a small entry to others of its kind.
-    async fn gather(&mut self, kind: Kind, header: &[u8], content: &[u8]) -> Result<u32, Error> {
-        let len = header.len() + content.len() + entry::padding(content.len() as u64);
-        if self.batch(kind).raw.len() + len > GATHER && !self.batch(kind).raw.is_empty() {
-            self.flush(kind).await?;
-        }
-        let token = self.token();
-        let batch = self.batch(kind);
-        batch.entries.push((token, batch.raw.len() as u32));
-        batch.raw.extend_from_slice(header);
-        batch.raw.extend_from_slice(content);
-        batch.raw.resize(batch.raw.len() + entry::padding(content.len() as u64), 0);
-        self.raw_since_commit += len as u64;
-        Ok(token)
-    }
-
-    fn token(&mut self) -> u32 {
-        self.locations.push(Location::default());
-        (self.locations.len() - 1) as u32
-    }
-
-    async fn begin_large(&mut self, kind: Kind, header: &[u8], size: u64) -> Result<u32, Error> {
-        self.flush(kind).await?;
-        let token = self.token();
-        self.batch(kind).raw.extend_from_slice(header);
-        self.raw_since_commit += header.len() as u64;
-        self.large = Some(Large { kind, token, left: size, size, first: true });
-        Ok(token)
-    }
-
-    async fn large_piece(&mut self, mut piece: &[u8]) -> Result<(), Error> {
-        let Some(large) = &mut self.large else { return self.fail("append", Fault::Driver) };
-        let Some(left) = large.left.checked_sub(piece.len() as u64) else { return self.fail("append", Fault::Driver) };
-        large.left = left;
-        let kind = large.kind;
-        self.raw_since_commit += piece.len() as u64;
-        while !piece.is_empty() {
-            if self.batch(kind).raw.len() == RAW_MAX {
-                self.send_large(TO_BE_CONTINUED).await?;
-            }
-            let batch = self.batch(kind);
-            let take = piece.len().min(RAW_MAX - batch.raw.len());
-            batch.raw.extend_from_slice(&piece[..take]);
-            piece = &piece[take..];
-        }
-        Ok(())
-    }
-
-    async fn end_large(&mut self) -> Result<(), Error> {
-        let Some(&Large { kind, left, size, .. }) = self.large.as_ref() else { return self.fail("append", Fault::Driver) };
-        if left > 0 {
-            return self.fail("append", Fault::Driver);
-        }
-        // RAW_MAX is a multiple of the block, so the padding never needs a member of its own.
-        let padding = entry::padding(size);
-        let batch = self.batch(kind);
-        batch.raw.resize(batch.raw.len() + padding, 0);
-        self.send_large(0).await?;
-        self.large = None;
-        Ok(())
-    }
-
-    async fn send_large(&mut self, flag: u8) -> Result<(), Error> {
-        let Some(large) = &mut self.large else { return Ok(()) };
-        let first = core::mem::replace(&mut large.first, false);
-        let (kind, token) = (large.kind, large.token);
-        let entries = if first { alloc::vec![(token, 0)] } else { Vec::new() };
-        let raw = core::mem::take(&mut self.batch(kind).raw);
-        self.send(kind, flag | if first { 0 } else { CONTINUES }, raw, entries).await
-    }
-
-    /// Sends what was gathered of a kind on its way.
-    async fn flush(&mut self, kind: Kind) -> Result<(), Error> {
-        if self.batch(kind).raw.is_empty() {
-            return Ok(());
-        }
-        let Batch { raw, entries } = core::mem::take(self.batch(kind));
-        self.send(kind, 0, raw, entries).await
-    }
-
-    async fn send(&mut self, kind: Kind, flags: u8, raw: Vec<u8>, entries: Vec<(u32, u32)>) -> Result<(), Error> {
-        let buffer = self.spare.pop().unwrap_or_default();
-        // SHA-1s do not deflate, and whoever looks for one message inflates lists and little else.
-        let stored = kind == Kind::List && raw.len() > STORED;
-        let (level, check) = (if stored { 0 } else { self.settings.level }, self.settings.check);
-        let call = self.reader.io.start(Op::Seal { kind, flags, raw, level, check, buffer });
-        self.flights.push_back(Flight { call, entries });
-        // A fresh raw buffer is taken from those that came back.
-        let spare = self.spare.pop().unwrap_or_default();
-        self.batch(kind).raw = spare;
-        while self.flights.len() > self.settings.ahead {
-            self.land().await?;
-        }
-        Ok(())
-    }
-
-    /// Waits for the oldest member under way and writes it.
-    async fn land(&mut self) -> Result<(), Error> {
-        let Some(flight) = self.flights.pop_front() else { return Ok(()) };
-        let (member, raw) = match flight.call.await {
-            Ok(Reply::Sealed { member, raw }) => (member, raw),
-            Ok(_) => return self.fail("deflate", Fault::Driver),
-            Err(fault) => return self.fail("deflate", fault),
-        };
-        for (token, inside) in flight.entries {
-            self.locations[token as usize] = Location { member: self.at, inside };
-        }
-        self.keep(raw);
-        self.write(member).await
-    }
-
-    fn keep(&mut self, mut buffer: Vec<u8>) {
-        if self.spare.len() < 2 * self.settings.ahead + 2 {
-            buffer.clear();
-            self.spare.push(buffer);
-        }
-    }
-
-    async fn write(&mut self, member: Vec<u8>) -> Result<(), Error> {
-        let len = member.len() as u64;
-        match self.reader.io.write_at(self.file, self.at, member).await {
-            Ok(buffer) => self.keep(buffer),
-            Err(fault) => return self.fail("write", fault),
-        }
-        self.at += len;
-        Ok(())
-    }
-
-    async fn settle(&mut self) -> Result<(), Error> {
-        self.flush(Kind::Data).await?;
-        self.flush(Kind::Meta).await?;
-        while !self.flights.is_empty() {
-            self.land().await?;
-        }
-        Ok(())
-    }
-
-    /// Writes one entry that has its members to itself.
-    async fn part(&mut self, kind: Kind, name: &[u8], time: Time, content: &[u8]) -> Result<Part, Error> {
-        let (offset, sha1) = (self.at, Guid::of(content));
-        let mut raw = self.spare.pop().unwrap_or_default();
-        raw.clear();
-        entry::emit_file(&mut raw, name, content.len() as u64, time, Some(sha1));
-        raw.extend_from_slice(content);
-        raw.resize(raw.len() + entry::padding(content.len() as u64), 0);
-        let count = raw.len().div_ceil(RAW_MAX);
-        for (n, piece) in raw.chunks(RAW_MAX).enumerate() {
-            let begins = if n > 0 { CONTINUES } else { 0 };
-            let ends = if n + 1 < count { TO_BE_CONTINUED } else { 0 };
-            self.send(kind, begins | ends, piece.to_vec(), Vec::new()).await?;
-            while !self.flights.is_empty() {
-                self.land().await?;
-            }
-        }
-        self.keep(raw);
-        Ok(Part { offset, len: self.at - offset, sha1 })
+        self.out.gather(Kind::Meta, &header, b"").await.map(Slot::Pending)
     }
 
     /// Makes what was appended durable, without a new state.
     pub async fn checkpoint(&mut self, time: Time) -> Result<(), Error> {
-        self.check()?;
-        self.settle().await?;
+        self.out.good()?;
+        self.out.settle().await?;
         let facts = CommitFacts { time, source: String::new(), cyrus: String::new(), alarm: None, dead: 0 };
-        self.finish(CommitKind::Checkpoint, self.reader.head.commit.table, facts).await.map(drop)
+        let messages = self.list(time).await?;
+        let table = self.reader.head.commit.table;
+        self.finish_with(CommitKind::Checkpoint, table, messages, facts, |_| ()).await.map(drop)
+    }
+
+    /// Writes down what somebody has decided, as a checkpoint of its own, and makes it durable.
+    pub async fn mark(&mut self, mark: Mark, time: Time) -> Result<CommitAt, Error> {
+        self.out.good()?;
+        self.out.settle().await?;
+        let facts = CommitFacts { time, source: String::new(), cyrus: String::new(), alarm: None, dead: 0 };
+        let messages = self.list(time).await?;
+        let table = self.reader.head.commit.table;
+        let change = |commit: &mut Commit| match mark {
+            Mark::Acknowledge => commit.alarm = None,
+            Mark::Hold => commit.hold = commit.hold.or(Some(time)),
+            Mark::Release => commit.hold = None,
+        };
+        self.finish_with(CommitKind::Checkpoint, table, messages, facts, change).await
     }
 
     /// Makes a snapshot of what was appended and of `table`, and makes it durable.
     pub async fn commit(&mut self, mut table: Table, facts: CommitFacts) -> Result<CommitAt, Error> {
-        self.check()?;
-        self.settle().await?;
+        self.out.good()?;
+        self.out.settle().await?;
         for slot in table.slots() {
             if let Slot::Pending(token) = *slot {
-                match self.locations.get(token as usize) {
+                match self.out.locations.get(token as usize) {
                     Some(location) => *slot = Slot::At(*location),
-                    None => return self.fail("commit", Fault::Driver),
+                    None => return self.out.fail("commit", Fault::Driver),
                 }
             }
         }
         // The list goes first, so that everything a table points to stands before it.
         let text = table.emit();
         let messages = self.list(facts.time).await?;
-        let part = self.part(Kind::Table, b"meta/folders", facts.time, &text).await?;
-        let commit = self.finish_with(CommitKind::Snapshot, Some(part), messages, facts).await?;
+        let part = self.out.part(Kind::Table, b"meta/folders", facts.time, &text).await?;
+        let commit = self.finish_with(CommitKind::Snapshot, Some(part), messages, facts, |_| ()).await?;
         self.clear_interrupted().await;
         Ok(commit)
     }
@@ -532,19 +315,14 @@ impl Writer {
         if self.messages.is_empty() {
             return Ok(None);
         }
-        let locations = &self.locations;
+        let locations = &self.out.locations;
         let mut messages: Vec<MessageAt> = (self.messages.iter())
             .map(|&(guid, size, token)| MessageAt { guid, at: locations[token as usize], size })
             .collect();
         messages.sort();
         messages.dedup_by_key(|m| m.guid);
-        let part = self.part(Kind::List, b"meta/messages", time, &emit_list(&messages)).await?;
+        let part = self.out.part(Kind::List, b"meta/messages", time, &emit_list(&messages)).await?;
         Ok(Some((part, messages.len() as u64)))
-    }
-
-    async fn finish(&mut self, kind: CommitKind, table: Option<Part>, facts: CommitFacts) -> Result<CommitAt, Error> {
-        let messages = self.list(facts.time).await?;
-        self.finish_with(kind, table, messages, facts).await
     }
 
     /// Writes the record, syncs, writes the footer, syncs.
@@ -554,10 +332,11 @@ impl Writer {
         table: Option<Part>,
         messages: Option<(Part, u64)>,
         facts: CommitFacts,
+        change: impl FnOnce(&mut Commit),
     ) -> Result<CommitAt, Error> {
         let before = &self.reader.head;
         let added_messages = messages.map_or(0, |(_, n)| n);
-        let commit = Commit {
+        let mut commit = Commit {
             archive: before.commit.archive,
             // What the last commit says may be anything: its numbers are counted on as far as they go.
             number: before.commit.number.saturating_add(1),
@@ -570,34 +349,37 @@ impl Writer {
             cyrus: facts.cyrus,
             // An alarm stays until somebody has looked at it.
             alarm: facts.alarm.or(before.commit.alarm),
+            hold: before.commit.hold,
+            compacted: before.commit.compacted,
             total_messages: before.commit.total_messages.saturating_add(added_messages),
-            total_raw: before.commit.total_raw.saturating_add(self.raw_since_commit),
+            total_raw: before.commit.total_raw.saturating_add(self.out.raw),
             total_dead: before.commit.total_dead.saturating_add(facts.dead),
             added_messages,
-            added_raw: self.raw_since_commit,
+            added_raw: self.out.raw,
             writer: self.settings.software.clone(),
         };
-        let part = self.part(Kind::Commit, b"meta/commit", facts.time, &commit.emit()).await?;
-        if let Err(fault) = self.reader.io.sync(self.file).await {
-            return self.fail("sync", fault);
+        change(&mut commit);
+        let part = self.out.part(Kind::Commit, b"meta/commit", facts.time, &commit.emit()).await?;
+        if let Err(fault) = self.reader.io.sync(self.out.file).await {
+            return self.out.fail("sync", fault);
         }
         let head = CommitAt { commit, part };
         self.end_with(&head).await?;
         self.reader.head = head.clone();
         self.messages.clear();
         // Tokens of a run stay valid over its checkpoints, for metadata rows point to them; messages need theirs no more.
-        self.raw_since_commit = 0;
+        self.out.raw = 0;
         Ok(head)
     }
 
     /// Writes the footer behind the commit and syncs.
     async fn end_with(&mut self, head: &CommitAt) -> Result<(), Error> {
         let footer = footer_of(head);
-        if let Err(fault) = self.reader.io.write_at(self.file, footer.offset, footer.emit()).await {
-            return self.fail("write", fault);
+        if let Err(fault) = self.reader.io.write_at(self.out.file, footer.offset, footer.emit()).await {
+            return self.out.fail("write", fault);
         }
-        if let Err(fault) = self.reader.io.sync(self.file).await {
-            return self.fail("sync", fault);
+        if let Err(fault) = self.reader.io.sync(self.out.file).await {
+            return self.out.fail("sync", fault);
         }
         self.reader.end = footer.offset;
         self.reader.len = footer.offset + FOOTER_LEN as u64;
@@ -620,15 +402,15 @@ impl Writer {
                 _ => format!("an interrupted run was found; {tail} bytes that it had not committed are repeated"),
             });
         }
-        if let Err(fault) = self.reader.io.truncate(self.file, end).await {
-            return self.fail("truncate", fault);
+        if let Err(fault) = self.reader.io.truncate(self.out.file, end).await {
+            return self.out.fail("truncate", fault);
         }
         // A footer promises that what it closes is durable; if the run was killed, its commit may be in the page cache only.
-        if let Err(fault) = self.reader.io.sync(self.file).await {
-            return self.fail("sync", fault);
+        if let Err(fault) = self.reader.io.sync(self.out.file).await {
+            return self.out.fail("sync", fault);
         }
         self.end_with(&head).await?;
-        self.at = self.reader.end;
+        self.out.at = self.reader.end;
         Ok(())
     }
 
@@ -657,7 +439,7 @@ impl Writer {
         let io = self.reader.io.clone();
         match io.unlink(place).await {
             Ok(()) | Err(Fault::NotFound) => {}
-            Err(fault) => return self.fail("remove", fault),
+            Err(fault) => return self.out.fail("remove", fault),
         }
         let copied = async {
             let to = io.open(place, How::Create).await.map_err(|f| Error::world("create", place.shown(), f))?;
@@ -683,17 +465,19 @@ impl Writer {
         };
         let result = copied.await;
         if let Err(error) = &result {
-            self.failed = Some(error.clone());
+            self.out.failed = Some(error.clone());
         }
         result
     }
 
-    /// Removes what interrupted runs left: a snapshot has been acknowledged since.
+    /// Removes what interrupted runs and compactions left: a snapshot has been acknowledged since.
     async fn clear_interrupted(&mut self) {
         let io = &self.reader.io;
         let names = io.list(&self.reader.dir, DIR_NAMES_MAX).await.unwrap_or_default();
         for entry in names {
-            if entry.name.starts_with(ASIDE) && entry.name.ends_with(b"-interrupted") {
+            let interrupted = entry.name.starts_with(ASIDE) && entry.name.ends_with(b"-interrupted");
+            // Nobody else holds the lock, so nobody is writing it.
+            if interrupted || entry.name == NEW {
                 // If it cannot be removed now, then after the next snapshot.
                 let _ = io.unlink(&self.reader.dir.join(&entry.name)).await;
             }
@@ -705,7 +489,7 @@ fn message_name(guid: &Guid) -> Vec<u8> {
     format!("files/{guid}").into_bytes()
 }
 
-fn footer_of(head: &CommitAt) -> Footer {
+pub(crate) fn footer_of(head: &CommitAt) -> Footer {
     Footer {
         offset: head.part.offset + head.part.len,
         commit_offset: head.part.offset,
@@ -715,7 +499,7 @@ fn footer_of(head: &CommitAt) -> Footer {
 }
 
 /// Takes the writers' lock.
-async fn lock(io: &Io, dir: &Place) -> Result<FileId, Error> {
+pub(crate) async fn lock(io: &Io, dir: &Place) -> Result<FileId, Error> {
     let place = dir.join(LOCK);
     let file = io.open(&place, How::Lock).await.map_err(|fault| Error::world("open lock file", place.shown(), fault))?;
     match io.lock(file, LockMode::Exclusive).await {
@@ -749,14 +533,19 @@ async fn set_all_aside(io: &Io, dir: &Place, damage: &Damage) -> Result<Error, E
     Err(Error::Limit { object: from.shown(), limit: DIR_NAMES_MAX as u64, found: DIR_NAMES_MAX as u64 + 1 })
 }
 
+/// Removes a file that may be there.
+pub(crate) async fn remove(io: &Io, place: &Place) -> Result<(), Error> {
+    match io.unlink(place).await {
+        Ok(()) | Err(Fault::NotFound) => Ok(()),
+        Err(fault) => Err(Error::world("remove", place.shown(), fault)),
+    }
+}
+
 /// Creates an archive with nothing but commit 0.
 async fn create(io: &Io, dir: &Place, settings: &Settings, id: [u8; 16]) -> Result<(), Error> {
     let (new, place) = (dir.join(NEW), dir.join(ARCHIVE));
     let world = |doing| move |fault| Error::world(doing, String::from("archive.tar.gz.new"), fault);
-    match io.unlink(&new).await {
-        Ok(()) | Err(Fault::NotFound) => {}
-        Err(fault) => return Err(Error::world("remove", new.shown(), fault)),
-    }
+    remove(io, &new).await?;
     let bytes = first_bytes(io, settings, id).await?;
     let file = io.open(&new, How::Create).await.map_err(world("create"))?;
     let written = async {
@@ -785,6 +574,8 @@ async fn first_bytes(io: &Io, settings: &Settings, id: [u8; 16]) -> Result<Vec<u
         source: String::new(),
         cyrus: String::new(),
         alarm: None,
+        hold: None,
+        compacted: None,
         total_messages: 0,
         total_raw: 0,
         total_dead: 0,

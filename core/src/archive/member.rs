@@ -18,7 +18,7 @@ pub const HEADER_LEN: usize = 36;
 /// Bytes of a footer, all in all.
 pub const FOOTER_LEN: usize = 95;
 /// Bytes after the deflate stream: CRC-32 and length of the content.
-const TRAILER_LEN: usize = 8;
+pub const TRAILER_LEN: usize = 8;
 /// The most content that a member may have.
 pub const RAW_MAX: usize = 1 << 20;
 /// The most bytes that a member may have: deflate adds at most 5 bytes for each 16 KiB or so to what it cannot shrink.

@@ -10,7 +10,8 @@ use crate::bytes::be32;
 use crate::error::{Damage, Error, Fault};
 use crate::escape::shown;
 use crate::guid::Guid;
-use crate::io::{FileId, How, Io, Place};
+use crate::io::{Call, FileId, How, Io, Op, Place, Reply};
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -56,6 +57,7 @@ impl End {
 pub struct Reader {
     pub(super) io: Io,
     pub(super) dir: Place,
+    place: Place,
     pub(super) file: FileId,
     /// Length of the file when it was opened.
     pub(super) len: u64,
@@ -84,7 +86,7 @@ pub struct Catalogue {
 
 impl Catalogue {
     /// The catalogue of these, which are in ascending order.
-    fn new(guids: Vec<Guid>) -> Catalogue {
+    pub(crate) fn new(guids: Vec<Guid>) -> Catalogue {
         // Shares of four to eight, so that their table is small.
         let bits = guids.len().checked_ilog2().unwrap_or(0).clamp(3, 26) - 2;
         let (shift, shares) = (32 - bits, 1 << bits);
@@ -124,13 +126,24 @@ fn share(guid: &Guid, shift: u32) -> usize {
     (be32(&guid.0, 0) >> shift) as usize
 }
 
+/// A member on its way to being inflated.
+enum Flight {
+    Inflated(Vec<u8>),
+    Inflating(MemberInfo, Call),
+}
+
 /// Takes the beginning of a message, or why it cannot be read; see [`Reader::tops`].
 pub type TopSink<'a> = dyn FnMut(&MessageAt, Result<&[u8], Error>) + 'a;
 
 impl Reader {
     /// Opens the archive in the directory `dir` of the store. [`Fault::NotFound`] if there is none.
     pub async fn open(io: &Io, dir: &Place) -> Result<Reader, Error> {
-        let place = dir.join(ARCHIVE);
+        Reader::open_as(io, dir, ARCHIVE).await
+    }
+
+    /// The same for an archive of another name in this directory.
+    pub(crate) async fn open_as(io: &Io, dir: &Place, name: &[u8]) -> Result<Reader, Error> {
+        let place = dir.join(name);
         let world = |doing| move |fault| Error::world(doing, String::new(), fault);
         let file = io.open(&place, How::Read).await.map_err(|fault| Error::world("open", place.shown(), fault))?;
         let opened = async {
@@ -142,18 +155,19 @@ impl Reader {
         };
         match opened.await {
             Ok((len, head, end, state)) => {
-                Ok(Reader { io: io.clone(), dir: dir.clone(), file, len, head, end, state, held: RefCell::default() })
+                let (io, dir) = (io.clone(), dir.clone());
+                Ok(Reader { io, dir, place, file, len, head, end, state, held: RefCell::default() })
             }
             Err(error) => {
                 let _ = io.close(file).await;
-                Err(named(error, dir))
+                Err(named(error, &place))
             }
         }
     }
 
     /// The error with the archive's name in it: what reads members knows no names.
     pub(super) fn named(&self, error: Error) -> Error {
-        named(error, &self.dir)
+        named(error, &self.place)
     }
 
     /// Closes the file.
@@ -164,12 +178,22 @@ impl Reader {
 
     /// The file.
     pub fn place(&self) -> Place {
-        self.dir.join(ARCHIVE)
+        self.place.clone()
     }
 
     /// The newest commit.
     pub fn head(&self) -> &CommitAt {
         &self.head
+    }
+
+    /// The open file.
+    pub(crate) fn file(&self) -> FileId {
+        self.file
+    }
+
+    /// Where the newest commit ends: the length of the file without its footer.
+    pub(crate) fn content_end(&self) -> u64 {
+        self.end
     }
 
     /// Length of the file in bytes.
@@ -362,29 +386,59 @@ impl Reader {
 
     /// Gives the beginning of each of these messages to `each`, at most `max` bytes of it, in the order of the archive: each
     /// member is read once, and inflated as far as it is needed. A message that cannot be read is given as an error.
-    pub async fn tops(&self, messages: &mut [MessageAt], max: usize, each: &mut TopSink<'_>) -> Result<(), Error> {
+    ///
+    /// `ahead` members may be under way to being inflated.
+    pub async fn tops(
+        &self,
+        messages: &mut [MessageAt],
+        max: usize,
+        ahead: usize,
+        each: &mut TopSink<'_>,
+    ) -> Result<(), Error> {
         messages.sort_by_key(|m| m.at);
-        for those in messages.chunk_by(|a, b| a.at.member == b.at.member) {
-            let needed = those.last().map_or(0, |m| (m.at.inside as usize).saturating_add(entry::BLOCK + max));
-            match self.beginning(those[0].at.member, needed).await {
+        let mut flights = VecDeque::new();
+        let mut groups = messages.chunk_by(|a, b| a.at.member == b.at.member);
+        loop {
+            while flights.len() <= ahead
+                && let Some(those) = groups.next()
+            {
+                let needed = those.last().map_or(0, |m| (m.at.inside as usize).saturating_add(entry::BLOCK + max));
+                flights.push_back((those, self.begin(those[0].at.member, needed).await));
+            }
+            let Some((those, flight)) = flights.pop_front() else { return Ok(()) };
+            let raw = match flight {
+                Ok(flight) => self.land(those[0].at.member, flight).await,
+                Err(error) => Err(error),
+            };
+            match raw {
                 Ok(raw) => those.iter().for_each(|message| each(message, top(&raw, message.at, max))),
                 Err(error @ Error::Damage(_)) => those.iter().for_each(|message| each(message, Err(error.clone()))),
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
     }
 
-    /// The content of the member at `offset`, `len` bytes of it at least unless it has no more.
-    async fn beginning(&self, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
+    /// Reads the member at `offset` and begins to inflate it, `len` bytes of it at least unless it has no more.
+    async fn begin(&self, offset: u64, len: usize) -> Result<Flight, Error> {
         let (info, member) = self.raw_member(offset).await?;
         // What inflates a part is slower than what inflates the whole.
-        let unsealed = if (info.raw_len as usize) < len.saturating_mul(2) {
-            self.io.unseal(member, Vec::new()).await.map(|(_, raw, _)| raw)
-        } else {
-            member::beginning(&member, len)
-        };
-        unsealed.map_err(|fault| self.named(bad_member(fault, offset, info.len.into())))
+        if (info.raw_len as usize) < len.saturating_mul(2) {
+            return Ok(Flight::Inflating(info, self.io.start(Op::Unseal { member, buffer: Vec::new() })));
+        }
+        let beginning = member::beginning(&member, len);
+        beginning.map(Flight::Inflated).map_err(|fault| self.named(bad_member(fault, offset, info.len.into())))
+    }
+
+    /// The content of the member at `offset`.
+    async fn land(&self, offset: u64, flight: Flight) -> Result<Vec<u8>, Error> {
+        match flight {
+            Flight::Inflated(raw) => Ok(raw),
+            Flight::Inflating(info, call) => match call.await {
+                Ok(Reply::Unsealed { raw, .. }) => Ok(raw),
+                Ok(_) => Err(self.named(bad_member(Fault::Driver, offset, info.len.into()))),
+                Err(fault) => Err(self.named(bad_member(fault, offset, info.len.into()))),
+            },
+        }
     }
 
     /// The member at `offset`, in which an entry begins.
@@ -402,7 +456,7 @@ impl Reader {
     }
 
     /// The member at `offset` and its content.
-    async fn member(&self, offset: u64) -> Result<Member, Error> {
+    pub(crate) async fn member(&self, offset: u64) -> Result<Member, Error> {
         let (info, member) = self.raw_member(offset).await?;
         let unsealed = self.io.unseal(member, Vec::new()).await;
         unsealed.map(|(info, raw, _)| (info, raw)).map_err(|fault| self.named(bad_member(fault, offset, info.len.into())))
@@ -463,9 +517,9 @@ fn keep<T>(result: Result<T, Error>, damage: &mut Vec<Damage>) -> Result<Option<
     }
 }
 
-fn named(error: Error, dir: &Place) -> Error {
+fn named(error: Error, place: &Place) -> Error {
     match error {
-        Error::World { doing, object, fault } if object.is_empty() => Error::world(doing, dir.join(ARCHIVE).shown(), fault),
+        Error::World { doing, object, fault } if object.is_empty() => Error::world(doing, place.shown(), fault),
         other => other,
     }
 }
@@ -491,7 +545,12 @@ fn entry_content(mut raw: Vec<u8>, offset: u64) -> Result<Vec<u8>, Error> {
     Ok(raw)
 }
 
+/// Fewer bytes at the end of the file; none where no file can have any, for places come out of archives that anybody may have
+/// written.
 pub(super) async fn read_at(io: &Io, file: FileId, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
+    if offset > i64::MAX as u64 - len as u64 {
+        return Ok(Vec::new());
+    }
     io.read_at(file, offset, len, Vec::new()).await.map_err(|fault| Error::world("read", String::new(), fault))
 }
 

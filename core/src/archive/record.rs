@@ -217,7 +217,7 @@ impl Table {
     }
 
     /// All slots, to be filled in.
-    pub(super) fn slots(&mut self) -> impl Iterator<Item = &mut Slot> {
+    pub(crate) fn slots(&mut self) -> impl Iterator<Item = &mut Slot> {
         let files = self.folders.iter_mut().flat_map(|row| row.files.iter_mut().map(|f| &mut f.at));
         let states = self.states.iter_mut().map(|row| match &mut row.content {
             StateContent::File { at, .. } | StateContent::Link { at, .. } => at,
@@ -405,6 +405,17 @@ pub struct Alarm {
     pub after: u64,
 }
 
+/// The last compaction of an archive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Compacted {
+    /// When.
+    pub time: Time,
+    /// The number of the head that it found.
+    pub number: u64,
+    /// The SHA-1 of that head's record: the chain goes on from there.
+    pub head: Guid,
+}
+
 /// What a caller of [`super::append::Writer::commit`] tells about a snapshot.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CommitFacts {
@@ -443,6 +454,10 @@ pub struct Commit {
     pub cyrus: String,
     /// A loss that nobody has looked at yet.
     pub alarm: Option<Alarm>,
+    /// Since when nothing may be dropped; `None` without a hold.
+    pub hold: Option<Time>,
+    /// The last compaction before this commit.
+    pub compacted: Option<Compacted>,
     /// Messages in the archive.
     pub total_messages: u64,
     /// Their bytes, and those of all metadata.
@@ -458,6 +473,11 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// True if whoever wrote this commit made the file that it is in: nothing was appended behind it yet.
+    pub(super) fn is_first_of_its_file(&self) -> bool {
+        self.number == 0 || self.compacted.is_some_and(|compacted| compacted.number == self.number)
+    }
+
     /// The text.
     pub fn emit(&self) -> Vec<u8> {
         let mut out = format!("{COMMIT_MAGIC}\narchive {}\nnumber {}\n", crate::bytes::hex(&self.archive), self.number);
@@ -484,6 +504,12 @@ impl Commit {
         }
         if let Some(alarm) = &self.alarm {
             let _ = writeln!(out, "alarm mass-loss before={} after={}", alarm.before, alarm.after);
+        }
+        if let Some(since) = &self.hold {
+            let _ = writeln!(out, "hold {since}");
+        }
+        if let Some(Compacted { time, number, head }) = &self.compacted {
+            let _ = writeln!(out, "compacted {time} {number} {head}");
         }
         let _ = writeln!(out, "totals messages={} raw={} dead={}", self.total_messages, self.total_raw, self.total_dead);
         let _ = writeln!(out, "added messages={} raw={}", self.added_messages, self.added_raw);
@@ -514,13 +540,12 @@ impl Commit {
             None => None,
         };
         let (totals, added) = (fields.need("totals")?, fields.need("added")?);
-        let time = fields.need("time")?;
         Ok(Commit {
             archive: from_hex16(archive.rest)
                 .ok_or_else(|| archive.damage("archive", &shown(archive.rest), "32 hexadecimal digits"))?,
             number: fields.number("number")?,
             kind,
-            time: parse_time(time.rest).ok_or_else(|| time.damage("time", &shown(time.rest), "seconds.nanoseconds"))?,
+            time: time_of(fields.need("time")?, "time")?,
             previous: fields.part("previous")?.map(|(part, _)| part),
             table: fields.part("table")?.map(|(part, _)| part),
             messages: match fields.part("messages")? {
@@ -531,6 +556,8 @@ impl Commit {
             source: fields.text("source")?,
             cyrus: fields.text("cyrus")?,
             alarm,
+            hold: fields.get("hold").map(|words| time_of(words, "hold")).transpose()?,
+            compacted: fields.get("compacted").map(Compacted::parse).transpose()?,
             total_messages: totals.number("messages")?,
             total_raw: totals.number("raw")?,
             total_dead: totals.number("dead")?,
@@ -538,6 +565,21 @@ impl Commit {
             added_raw: added.number("raw")?,
             writer: fields.text("writer")?,
         })
+    }
+}
+
+fn time_of(words: &Words<'_>, key: &'static str) -> Result<Time, Damage> {
+    parse_time(words.rest).ok_or_else(|| words.damage(key, &shown(words.rest), "seconds.nanoseconds"))
+}
+
+impl Compacted {
+    fn parse(words: &Words<'_>) -> Result<Compacted, Damage> {
+        let mut split = words.rest.split(|&c| c == b' ');
+        let mut read = || {
+            let (time, number) = (parse_time(split.next()?)?, parse_number(split.next()?)?);
+            Some(Compacted { time, number, head: Guid::from_hex(split.next()?)? })
+        };
+        read().ok_or_else(|| words.damage("compacted", &shown(words.rest), "time, number, SHA-1"))
     }
 }
 
@@ -786,6 +828,8 @@ mod tests {
             source: "local:/etc/imapd.conf".into(),
             cyrus: "3.6 or like it".into(),
             alarm: Some(Alarm { before: 20000, after: 12 }),
+            hold: Some(Time(1_795_456_000_000_000_001)),
+            compacted: Some(Compacted { time: Time(1_795_456_001_000_000_000), number: 6, head: Guid::of(b"h") }),
             total_messages: 1,
             total_raw: 2,
             total_dead: 3,
@@ -798,7 +842,8 @@ mod tests {
     #[test]
     fn commits_round_trip() {
         let first =
-            Commit { previous: None, table: None, messages: None, alarm: None, kind: CommitKind::Checkpoint, ..commit() };
+            Commit { previous: None, table: None, messages: None, alarm: None, hold: None, compacted: None, ..commit() };
+        let first = Commit { kind: CommitKind::Checkpoint, ..first };
         for c in [commit(), first] {
             let text = c.emit();
             assert_eq!(Commit::parse(&text).unwrap(), c, "{}", String::from_utf8_lossy(&text));

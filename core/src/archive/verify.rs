@@ -2,18 +2,19 @@
 //!
 //! The members up to the head's end are read in order, inflated by the driver (several at a time), and their entries hashed;
 //! each commit is compared with what was seen. What is found wrong is collected as [`Finding`]s; the reading goes on behind it.
-//! Memory: some members, the messages of one commit, and 40 bytes for each metadata entry. Nothing here writes. What must not
-//! come in: Cyrus.
+//! Memory: some members, the messages of one commit, 20 bytes for each message and 40 for each metadata entry. Nothing here
+//! writes. What must not come in: Cyrus; whether what an index names is there is told by [`crate::complete`].
 
-use super::entries::{Finding, Sink, read_all};
+use super::entries::{Finding, Sink, read_some};
 use super::entry::{Entry, EntryKind};
-use super::member::{Kind, RAW_MAX};
-use super::read::{End, Reader};
+use super::member::{Kind, RAW_MAX, is_whole};
+use super::read::{Catalogue, End, Reader, next_header};
 use super::record::{COMMIT_MAX, Commit, CommitKind, LIST_MAX, Location, MessageAt, MessageList, Part, Slot, TABLE_MAX, Table};
+use super::stream::{Sample, Window};
 use crate::error::Error;
 use crate::escape::shown;
 use crate::guid::{Guid, Sha1};
-use crate::io::Io;
+use crate::io::{Event, Io};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -45,6 +46,9 @@ pub struct Verdict {
     pub findings_count: u64,
     /// Messages that the archive lists and does not have whole.
     pub lost: Vec<Guid>,
+    /// The messages that it has whole; of those that a sample has left out, the ones that it lists. None if it was only looked
+    /// at.
+    pub present: Catalogue,
     /// The file ends as a killed run leaves it: the next backup goes on from the last commit. No damage.
     pub interrupted: bool,
 }
@@ -53,6 +57,19 @@ impl Verdict {
     /// True if nothing is wrong.
     pub fn is_good(&self) -> bool {
         self.findings_count == 0
+    }
+
+    /// What is to be said of the end of the file.
+    fn end(&mut self, reader: &Reader) {
+        match reader.state {
+            End::Footer => {}
+            End::Interrupted => self.interrupted = true,
+            End::Damaged => {
+                let what =
+                    "damaged; the next backup keeps it in a file beside the archive and goes on from the last good commit";
+                self.find((reader.end, reader.len), "end of the archive", what);
+            }
+        }
     }
 
     fn find(&mut self, bytes: (u64, u64), object: impl Into<String>, what: impl Into<String>) {
@@ -67,9 +84,59 @@ impl Verdict {
 ///
 /// An error is one of the operating system; whatever is wrong with the archive itself is in the verdict.
 pub async fn verify(io: &Io, reader: &Reader, ahead: usize) -> Result<Verdict, Error> {
-    let mut walk = Walk::new(reader);
-    read_all(io, reader, reader.end, ahead, &mut walk).await?;
+    sample(io, reader, ahead, Sample::ALL).await
+}
+
+/// The same for a sample of the messages, and for everything else.
+pub async fn sample(io: &Io, reader: &Reader, ahead: usize, sample: Sample) -> Result<Verdict, Error> {
+    let mut walk = Walk::new(reader, sample);
+    read_some(io, reader, reader.end, ahead, sample, &mut walk).await?;
     Ok(walk.finish(reader))
+}
+
+/// Looks at an archive without inflating it: every member's header and the CRC of its compressed bytes, and the chain of
+/// commits. Nothing of what a member's content says is looked at but the records of the commits.
+pub async fn quick(io: &Io, reader: &Reader) -> Result<Verdict, Error> {
+    let mut verdict = Verdict { file_bytes: reader.len, ..Verdict::default() };
+    let mut window = Window::new(io, reader, reader.end);
+    io.event(Event::Expect { messages: 0, bytes: reader.end });
+    while window.at < window.end {
+        let at = window.at;
+        match window.header().await? {
+            Some(info) => {
+                let end = at + u64::from(info.len);
+                verdict.members += 1;
+                verdict.raw_bytes += u64::from(info.raw_len);
+                if !is_whole(window.take(info.len as usize).await?) {
+                    let object = format!("member of kind {}", char::from(info.kind.letter()));
+                    verdict.find((at, end), object, "its compressed bytes do not have the CRC that its header gives");
+                }
+            }
+            None => {
+                window.at = next_header(io, reader.file, at + 1, window.end).await?.unwrap_or(window.end);
+                verdict.find((at, window.at), "archive", "no member begins here");
+            }
+        }
+        io.event(Event::Progress { messages: 0, bytes: window.at - at });
+    }
+    let mut next = Some(reader.head.clone());
+    while let Some(commit) = next {
+        verdict.commits += 1;
+        verdict.snapshots += u64::from(commit.commit.kind == CommitKind::Snapshot);
+        verdict.messages = verdict.messages.saturating_add(commit.commit.messages.map_or(0, |(_, count)| count));
+        next = match reader.previous(&commit).await {
+            Ok(previous) => previous,
+            Err(Error::Damage(damage)) => {
+                let part = commit.commit.previous.unwrap_or(commit.part);
+                let object = format!("commit before {}", commit.commit.number);
+                verdict.find((part.offset, part.offset.saturating_add(part.len)), object, damage.to_string());
+                None
+            }
+            Err(error) => return Err(error),
+        };
+    }
+    verdict.end(reader);
+    Ok(verdict)
 }
 
 /// An entry under way.
@@ -103,6 +170,8 @@ struct Walk {
     /// Damage since the last good commit: the chain cannot be followed over it.
     broken: bool,
     archive: [u8; 16],
+    sample: Sample,
+    present: Vec<Guid>,
 }
 
 impl Sink for Walk {
@@ -141,7 +210,7 @@ impl Sink for Walk {
 }
 
 impl Walk {
-    fn new(reader: &Reader) -> Walk {
+    fn new(reader: &Reader, sample: Sample) -> Walk {
         Walk {
             verdict: Verdict { file_bytes: reader.len, ..Verdict::default() },
             current: None,
@@ -151,6 +220,8 @@ impl Walk {
             table: None,
             broken: false,
             archive: reader.head.commit.archive,
+            sample,
+            present: Vec::new(),
         }
     }
 
@@ -190,6 +261,7 @@ impl Walk {
         if entry.name != format!("files/{guid}").as_bytes() {
             self.verdict.find((at.member, end), shown(&entry.name), format!("is not named by its SHA-1, {guid}"));
         }
+        self.present.push(guid);
         self.since.messages.push(MessageAt { guid, at, size: entry.size });
     }
 
@@ -249,9 +321,13 @@ impl Walk {
         };
         let Some(list) = listed else { return };
         let whole: Vec<MessageAt> = list.iter().filter(|m| seen.binary_search(m).is_ok()).collect();
-        for lost in list.iter().filter(|m| seen.binary_search(m).is_err()) {
-            let at = (lost.at.member, lost.at.member.saturating_add(RAW_MAX as u64));
-            self.verdict.find((at.0, at.1.min(bytes.0)), format!("message {}", lost.guid), "is not there whole");
+        let (sample, is_unseen) = (self.sample, |m: &MessageAt| seen.binary_search(m).is_err());
+        self.present.extend(list.iter().filter(|m| !sample.takes(m.at.member)).map(|m| m.guid));
+        for lost in list.iter().filter(|m| sample.takes(m.at.member) && is_unseen(m)) {
+            let at = (lost.at.member, lost.at.member.saturating_add(RAW_MAX as u64).min(bytes.0));
+            // A list can name a place where nothing can be.
+            let at = if at.0 < at.1 { at } else { bytes };
+            self.verdict.find(at, format!("message {}", lost.guid), "is not there whole");
             self.verdict.lost.push(lost.guid);
         }
         if whole.len() < seen.len() && !since.damaged {
@@ -287,15 +363,10 @@ impl Walk {
         if self.previous.as_ref().map(|(part, _)| *part) != Some(reader.head.part) {
             self.verdict.find((reader.head.part.offset, reader.end), "archive", "its last commit is not at its end");
         }
-        match reader.state {
-            End::Footer => {}
-            End::Interrupted => self.verdict.interrupted = true,
-            End::Damaged => {
-                let what =
-                    "damaged; the next backup keeps it in a file beside the archive and goes on from the last good commit";
-                self.verdict.find((reader.end, reader.len), "end of the archive", what);
-            }
-        }
+        self.verdict.end(reader);
+        self.present.sort();
+        self.present.dedup();
+        self.verdict.present = Catalogue::new(self.present);
         self.verdict
     }
 }

@@ -5,6 +5,8 @@
 use super::Origin;
 use crate::backup::report::Report;
 use crate::backup::{self, Prepared, Settings};
+use crate::compact;
+use crate::compact::policy::Policy;
 use crate::cyrus::names::Owner;
 use crate::error::Error;
 use crate::io::{Event, Io};
@@ -24,6 +26,17 @@ pub trait Queue {
 
     /// What came of a user.
     fn done(&mut self, owner: &Owner, result: Result<Report, Error>);
+
+    /// What is retained of a user who was backed up, if the archive is to be compacted when that is due.
+    fn policy(&self, owner: &Owner) -> Option<Policy> {
+        let _ = owner;
+        None
+    }
+
+    /// What came of looking whether it is due.
+    fn compacted(&mut self, owner: &Owner, result: Result<compact::Outcome, Error>) {
+        let _ = (owner, result);
+    }
 
     /// A user who was taken and not begun: the connection is gone, or the queue is over.
     fn put_back(&mut self, owner: Owner);
@@ -64,9 +77,17 @@ async fn go_on(io: &Io, origin: &mut Origin<'_>, queue: &mut dyn Queue, taken: &
             (Err(error), _) | (_, Err(error)) => Err(error),
         };
         let lost = result.as_ref().err().filter(|error| matches!(error, Error::Peer { .. })).cloned();
+        let policy = if result.is_ok() { queue.policy(&owner) } else { None };
         queue.done(&owner, result);
         if let Some(error) = lost {
             return Err(error);
+        }
+        if let (Some(policy), Ok(dir)) = (policy, archive_dir(&owner)) {
+            let result = compact::run(io, &dir, &compact::Settings::when_needed(settings.archive, policy)).await;
+            // Another run that is at the archive now looks itself.
+            if !matches!(result, Err(Error::Busy { .. })) {
+                queue.compacted(&owner, result);
+            }
         }
     }
     Ok(())
