@@ -137,7 +137,9 @@ fn tell(args: &Heal, who: &str, healed: &Healed) -> Outcome {
     output::line(&match (healed.healed.is_empty(), healed.lost.is_empty()) {
         (true, true) => format!("{who}: nothing is lost"),
         (_, true) => format!("{who}: {} fetched anew, nothing is lost any more", count(&healed.healed)),
-        _ => format!("{who}: {} fetched anew, {} lost: the server has them no more", count(&healed.healed), count(&healed.lost)),
+        _ => {
+            format!("{who}: {} fetched anew, {} lost: the server has them no more", count(&healed.healed), count(&healed.lost))
+        }
     })?;
     for guid in hex(&healed.lost) {
         output::line(&format!("  lost: {guid}"))?;

@@ -74,7 +74,9 @@ fn tell(args: &Import, file: &str, who: &str, result: &Result<Imported, Error>) 
     let imported = match result {
         Ok(imported) => imported,
         Err(error) if args.json => {
-            return output::json(&json!({ "file": file, "user": who, "error": error.to_string(), "exit": Exit::of(error) as u8 }));
+            return output::json(
+                &json!({ "file": file, "user": who, "error": error.to_string(), "exit": Exit::of(error) as u8 }),
+            );
         }
         Err(error) => {
             eprintln!("cylinder: {who}: {error}");

@@ -40,8 +40,8 @@ pub struct Imported {
     pub bytes: (u64, u64),
 }
 
-/// Makes an archive of `owner` in the directory `dir` of the store from the file at `from`. Refused if there is one already that
-/// has anything in it.
+/// Makes an archive of `owner` in the directory `dir` of the store from the file at `from`. Refused if there is one already
+/// that has anything in it.
 pub async fn run(io: &Io, from: &Place, owner: &Owner, dir: &Place, settings: &Settings) -> Result<Imported, Error> {
     let file = io.open(from, How::Read).await.map_err(|fault| Error::world("open", from.shown(), fault))?;
     let result = opened(io, from, file, owner, dir, settings).await;
@@ -101,11 +101,5 @@ async fn import(
     }
     let (rewritten, bytes) = write(io, dir, owner, &mut blocks, &scan, &blank, &settings.archive).await?;
     put_in_place(io, dir).await?;
-    Ok(Imported {
-        findings: scan.findings,
-        findings_count: scan.findings_count,
-        rewritten,
-        bytes: (blocks.file_len(), bytes),
-    })
+    Ok(Imported { findings: scan.findings, findings_count: scan.findings_count, rewritten, bytes: (blocks.file_len(), bytes) })
 }
-

@@ -157,11 +157,22 @@ impl<'a> Blocks<'a> {
                 Ok(Block { raw, footer, ..block })
             }
             Err(Fault::Corrupt) => {
+                // If bytes are missing in it, the next member begins before this one should end.
+                self.at = self.begins_before(bytes).await?;
                 let problem = Some("its bytes do not inflate to what its header says");
-                Ok(Block { raw: salvage(&deflated, RAW_MAX).raw, problem, ..block })
+                Ok(Block { bytes: (bytes.0, self.at), raw: salvage(&deflated, RAW_MAX).raw, problem, ..block })
             }
             Err(fault) => Err(Error::world("inflate", &self.object[..], fault)),
         }
+    }
+
+    /// Where a damaged member ends: where its header says, if a member begins there, or where the next one begins before that.
+    async fn begins_before(&self, bytes: (u64, u64)) -> Result<u64, Error> {
+        let follows = self.read(bytes.1, FOOTER_LEN).await?;
+        if bytes.1 == self.len || member::parse_header(&follows).is_ok() {
+            return Ok(bytes.1);
+        }
+        Ok(self.next_member(bytes.0 + 1).await?.min(bytes.1))
     }
 
     /// Bytes where no member begins, or one that is not all there. If only the header is lost, the content is not.
@@ -292,7 +303,7 @@ mod tests {
         let head = |flags: u8, rest: &[u8]| [&[0x1F, 0x8B, 8, flags, 0, 0, 0, 0, 0, 3][..], rest].concat();
         assert_eq!(gzip_header_len(&head(0, b"")), Some(10));
         assert_eq!(gzip_header_len(&head(4, b"\x03\x00abc")), Some(15));
-        assert_eq!(gzip_header_len(&head(4 | 8 | 16 | 2, b"\x01\x00aname\0comment\0cc")), Some(29));
+        assert_eq!(gzip_header_len(&head(4 | 8 | 16 | 2, b"\x01\x00aname\0comment\0cc")), Some(28));
         for bad in [&head(0, b"")[..9], &head(0x20, b""), &head(8, b"name"), &head(4, b"\x04\x00abc"), b"PK\x03\x04      "] {
             assert_eq!(gzip_header_len(bad), None);
         }

@@ -28,13 +28,7 @@ pub struct Healed {
 }
 
 /// Looks for what the archive of `owner` in the directory `dir` of the store has lost, and fetches it.
-pub async fn run(
-    io: &Io,
-    origin: &mut Origin<'_>,
-    owner: &Owner,
-    dir: &Place,
-    settings: &Settings,
-) -> Result<Healed, Error> {
+pub async fn run(io: &Io, origin: &mut Origin<'_>, owner: &Owner, dir: &Place, settings: &Settings) -> Result<Healed, Error> {
     let reader = Reader::open(io, dir).await?;
     let lost = lost(io, &reader, settings.archive.ahead).await;
     reader.close().await;
@@ -53,7 +47,8 @@ pub async fn run(
     Ok(Healed { healed, lost: left, report: Some(report) })
 }
 
-/// The messages that are lost, in order: those that commits list and that are not whole, and those of which folder tables say so.
+/// The messages that are lost, in order: those that commits list and that are not whole, and those of which folder tables say
+/// so.
 async fn lost(io: &Io, reader: &Reader, ahead: usize) -> Result<Vec<Guid>, Error> {
     let mut lost = verify(io, reader, ahead).await?.lost;
     let (known, _) = reader.catalogue().await?;

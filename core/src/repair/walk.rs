@@ -65,8 +65,8 @@ impl Walk {
     }
 
     fn framed(&mut self, block: &Block, out: &mut Vec<Event>) {
-        // Nobody knows whether a member without a header goes on with an entry; if it does not, the SHA-1 will tell.
-        let continues = block.info.map_or(self.open, |info| info.flags & CONTINUES != 0);
+        // A member without a header goes on with an entry that is not complete, unless an entry begins in it.
+        let continues = block.info.map_or(self.open && !begins_entry(&block.raw), |info| info.flags & CONTINUES != 0);
         if !continues {
             self.cut(out);
         } else if !self.open {
@@ -74,7 +74,8 @@ impl Walk {
             return;
         }
         self.take(&block.raw, out);
-        let goes_on = block.info.map_or(continues, |info| info.flags & TO_BE_CONTINUED != 0);
+        // If what it begins is not complete in it, the next one has the rest.
+        let goes_on = block.info.map_or(self.open, |info| info.flags & TO_BE_CONTINUED != 0);
         if !goes_on || block.raw.is_empty() {
             self.cut(out);
         }
@@ -160,6 +161,10 @@ impl Walk {
         let take = if begun == 0 { BLOCK } else { (BLOCK - begun % BLOCK) % BLOCK };
         Some(take.min(rest.len()))
     }
+}
+
+fn begins_entry(raw: &[u8]) -> bool {
+    matches!(entry::parse(raw), Ok(Parsed::Entry(..) | Parsed::More(_)))
 }
 
 /// True for names that an archive has.
