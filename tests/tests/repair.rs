@@ -498,7 +498,7 @@ fn healing_looks_for_messages_by_guid_in_all_folders() {
     life.disk.put_file(&archive(), bad);
     repaired(&mut life);
     let inbox = life.host.folder(INBOX);
-    inbox.messages.retain(|m| m.content != moved && m.content != gone);
+    inbox.messages.retain(|m| *m.content != moved && *m.content != gone);
     inbox.modseq += 1;
     life.host.folder("user.anna.Elsewhere").deliver(&moved);
     life.host.publish(&mut life.disk);
