@@ -5,5 +5,9 @@
 //! folders. What must not come in: servers and their protocols.
 
 pub mod bodies;
+pub mod draft;
 pub mod fields;
+pub mod forms;
+pub mod report;
+pub mod safe;
 pub mod select;
