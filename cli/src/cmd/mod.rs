@@ -11,6 +11,7 @@ pub mod list;
 pub mod log;
 pub mod mark;
 pub mod replay;
+pub mod restore;
 pub mod serve;
 pub mod show;
 pub mod users;

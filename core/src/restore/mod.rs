@@ -6,8 +6,11 @@
 
 pub mod bodies;
 pub mod draft;
+pub mod export;
 pub mod fields;
 pub mod forms;
 pub mod report;
 pub mod safe;
 pub mod select;
+pub mod shelf;
+mod side;
