@@ -3,21 +3,21 @@
 //! What must not come in: forms of mail, and steps of a restore; both are the core's.
 
 mod report;
+mod spool;
 mod stream;
 
 use super::archive::{at, read_with};
 use crate::args::Restore;
 use crate::exit::Exit;
 use crate::host::{self, Outcome, Trouble};
-use crate::output::{self, Progress, count, size};
+use crate::output::{self, Progress};
 use crate::stop;
 use crate::when::{self, Edge};
 use cylinder_core::archive::read::Reader;
 use cylinder_core::error::Error;
-use cylinder_core::escape::shown;
 use cylinder_core::guid::Guid;
 use cylinder_core::io::{Event, Io};
-use cylinder_core::restore::export::{self, FolderPlan, Format};
+use cylinder_core::restore::export::{self, Format};
 use cylinder_core::restore::fields::bare_id;
 use cylinder_core::restore::report::Report;
 use cylinder_core::restore::select::{Kind, Scope, Selection, Wish};
@@ -44,6 +44,9 @@ struct Request {
 
 /// Puts mail back.
 pub fn run(args: &Restore) -> Outcome {
+    if let Some(dir) = &args.spool {
+        return spool::run(args, Path::new(dir));
+    }
     let request = request(args)?;
     let threads = host::threads(args.threads);
     let target = match &request.way {
@@ -68,7 +71,7 @@ pub fn run(args: &Restore) -> Outcome {
     );
     progress.clear();
     let report = done?;
-    report::tell(args, &request.goal(), &report)?;
+    report::tell(args, &request.goal(), &report, &[])?;
     Ok(if report.is_clean() { Exit::Ok } else { Exit::Partial })
 }
 
@@ -85,16 +88,23 @@ impl Request {
 async fn select<'a>(args: &Restore, request: &Request, reader: &'a Reader) -> Result<Selection<'a>, Error> {
     let owner = host::owner(&request.user);
     let selection = Selection::open(reader, &owner, request.when, request.wish.clone()).await?;
-    if !args.json && !args.quiet {
-        let asked = match request.when {
-            When::Newest => String::from("the newest"),
-            When::Number(_) => String::from("as asked for"),
-            When::Time(time) => format!("the newest that is not later than {} ({})", when::shown(time), when::zone()),
-        };
-        let commit = &selection.at.commit;
-        eprintln!("snapshot {} of {}: {asked}", commit.number, output::time(commit.time));
-    }
+    tell_snapshot(args, request.when, &selection);
     Ok(selection)
+}
+
+/// Says which snapshot was taken, and why that one.
+fn tell_snapshot(args: &Restore, when: When, selection: &Selection<'_>) {
+    if args.json || args.quiet {
+        return;
+    }
+    let asked = match when {
+        When::Newest => String::from("the newest"),
+        When::Number(_) => String::from("as asked for"),
+        When::Time(time) => format!("the newest that is not later than {} ({})", when::shown(time), when::zone()),
+    };
+    let commit = &selection.at.commit;
+    let owner = host::owner_shown(&selection.owner);
+    eprintln!("{owner}: snapshot {} of {}: {asked}", commit.number, output::time(commit.time));
 }
 
 async fn carry_out(args: &Restore, request: &Request, io: &Io, reader: &Reader, ahead: usize) -> Result<Report, Error> {
@@ -130,22 +140,15 @@ fn dry_run(args: &Restore, request: &Request, driver: &mut Local) -> Outcome {
         &mut |_| (),
     );
     let (plans, report) = planned?;
-    if args.json {
-        output::json(&report::plan_json(&plans, &request.goal(), &report))?;
-    } else {
-        for FolderPlan { name, path, messages, bytes } in &plans {
-            let (messages, bytes) = (count(*messages, "message"), size(*bytes));
-            output::line(&format!("{} -> {path}: {messages}, {bytes}", shown(name)))?;
-        }
-        output::line(&format!("would restore {} to {}", report::total(&plans), request.goal()))?;
-        report::notes(&report);
-    }
-    Ok(if report.is_clean() { Exit::Ok } else { Exit::Partial })
+    report::plan(args, &plans, &request.goal(), &report)
 }
 
 fn request(args: &Restore) -> Result<Request, Trouble> {
     let usage = |text: &str| Trouble::Usage(String::from(text));
     let Some((user, folders)) = args.words.split_first() else { return Err(usage("restore: whose mail? Name a user")) };
+    if args.all_users || args.imapd_conf.is_some() || args.cyrus.is_some() {
+        return Err(usage("restore: --all-users, --imapd-conf and --cyrus go with --spool"));
+    }
     let way = match (&args.dir, args.zip, args.tar) {
         (Some(dir), false, false) => Way::Dir(PathBuf::from(dir)),
         (None, true, false) => Way::Zip,

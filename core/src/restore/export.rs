@@ -100,7 +100,7 @@ pub async fn plan(selection: &Selection<'_>) -> Result<(Vec<FolderPlan>, Report)
 }
 
 /// Counts a folder, and reports what of it cannot be had.
-fn look(folder: &Folder, path: String, report: &mut Report) -> FolderPlan {
+pub(super) fn look(folder: &Folder, path: String, report: &mut Report) -> FolderPlan {
     let name = shown(&folder.name);
     for problem in &folder.problems {
         report.fail_with(name.clone(), problem);

@@ -13,4 +13,5 @@ pub mod report;
 pub mod safe;
 pub mod select;
 pub mod shelf;
+pub mod spool;
 mod side;
