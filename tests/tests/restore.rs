@@ -37,7 +37,8 @@ fn store_with(fill: impl FnOnce(&mut Spool)) -> (Store, Spool) {
 }
 
 fn mail(n: u32) -> Vec<u8> {
-    format!("From: a@example.org\r\nMessage-ID: <{n}@example.org>\r\nSubject: {n}\r\n\r\nFrom here\r\n>From there\r\n").into_bytes()
+    format!("From: a@example.org\r\nMessage-ID: <{n}@example.org>\r\nSubject: {n}\r\n\r\nFrom here\r\n>From there\r\n")
+        .into_bytes()
 }
 
 /// What a message of the sample is known by: its SHA-1, and the letters that Maildir has for its flags.
@@ -126,7 +127,8 @@ fn tar_and_zip_files_hold_the_same_as_a_directory() {
         let output = run_for(&mut store.command(&["restore", "anna", "--all", option]), 0);
         fs::write(&file, &output.stdout).expect("a file");
         run_for(tool("python3", "python3").arg("-c").arg(script).arg(&file).arg(&unpacked), 0);
-        let found: BTreeMap<String, Option<Guid>> = tree(&unpacked).into_iter().map(|(name, node)| (name, node.sha1())).collect();
+        let found: BTreeMap<String, Option<Guid>> =
+            tree(&unpacked).into_iter().map(|(name, node)| (name, node.sha1())).collect();
         assert_eq!(found, plain, "{option}");
         assert!(err(&output).contains("restored 19 messages"), "{}", err(&output));
     }
@@ -259,7 +261,8 @@ fn an_mbox_quotes_lines_and_stands_in_the_order_of_uids() {
 #[test]
 fn a_damaged_message_is_named_and_the_rest_comes_back() {
     // Each has members of its own, and cannot be deflated.
-    let body = |n: u8| (0..200_000u32).map(|i| (i.wrapping_mul(2_654_435_761 ^ u32::from(n)) >> 13) as u8 | 0x80).collect::<Vec<u8>>();
+    let body =
+        |n: u8| (0..200_000u32).map(|i| (i.wrapping_mul(2_654_435_761 ^ u32::from(n)) >> 13) as u8 | 0x80).collect::<Vec<u8>>();
     let (store, _) = store_with(|spool| {
         for n in 1..=3 {
             spool.deliver("INBOX", &[mail(n.into()), body(n)].concat()).expect("a message");
@@ -407,18 +410,38 @@ fn hostile_names_stay_inside_and_keep_apart() {
         spool.deliver("INBOX", &mail(1)).expect("a message");
     });
     let dir = spool.folder_dir("INBOX");
-    let (index, header) = (fs::read(dir.join("cyrus.index")).expect("a file"), fs::read(dir.join("cyrus.header")).expect("a file"));
+    let (index, header) =
+        (fs::read(dir.join("cyrus.index")).expect("a file"), fs::read(dir.join("cyrus.header")).expect("a file"));
     let mut forge = Forge::new();
     forge.message(&mail(1));
     let long = vec![b'/'; 3000];
     let mut names: Vec<&[u8]> = vec![
-        b"../../etc/cron.d/x", b"/etc/passwd", b"..", b".", b"", b"a/b", b"a\0b", b"nul", b"NUL", b"con.txt", b"-rf", b"a\x1b[2J",
-        b"INBOX", b"inbox", b"user", b"x.jsonl", b"x", &long, b"\xff\xfe", b"CON",
+        b"../../etc/cron.d/x",
+        b"/etc/passwd",
+        b"..",
+        b".",
+        b"",
+        b"a/b",
+        b"a\0b",
+        b"nul",
+        b"NUL",
+        b"con.txt",
+        b"-rf",
+        b"a\x1b[2J",
+        b"INBOX",
+        b"inbox",
+        b"user",
+        b"x.jsonl",
+        b"x",
+        &long,
+        b"\xff\xfe",
+        b"CON",
     ];
     names.sort();
     names.dedup();
     let rows = names.iter().enumerate().map(|(n, name)| (n, *name)).collect::<Vec<_>>();
-    let folders = rows.into_iter().map(|(n, name)| forged_folder(&mut forge, name, &format!("id{n}"), &index, &header)).collect();
+    let folders =
+        rows.into_iter().map(|(n, name)| forged_folder(&mut forge, name, &format!("id{n}"), &index, &header)).collect();
     forge.snapshot(&Table { folders, ..Table::default() });
     fs::write(source.archive("anna"), forge.finish()).expect("an archive");
     for format in ["maildir", "mbox", "eml", "cyrus"] {
@@ -448,7 +471,8 @@ fn lists_that_lie_are_told() {
         spool.deliver("INBOX", &mail(1)).expect("a message");
     });
     let dir = spool.folder_dir("INBOX");
-    let (index, header) = (fs::read(dir.join("cyrus.index")).expect("a file"), fs::read(dir.join("cyrus.header")).expect("a file"));
+    let (index, header) =
+        (fs::read(dir.join("cyrus.index")).expect("a file"), fs::read(dir.join("cyrus.header")).expect("a file"));
     let lies: [fn(MessageAt) -> MessageAt; 4] = [
         |m| MessageAt { size: u64::MAX, ..m },
         |m| MessageAt { at: cylinder_core::archive::record::Location { member: u64::MAX, inside: 0 }, ..m },

@@ -4,8 +4,8 @@
 //! subscriptions, seen states and Sieve scripts are written; the records of mailboxes.db are written as input for
 //! `ctl_mboxlist -u`, because only Cyrus itself keeps all that hangs on them. Nothing that is there is changed: a mailbox whose
 //! name or uniqueid is in use, or whose metadata are other than those of the archive, is left alone and reported. Only
-//! annotations.db, which is one file for all, is written anew with its old records and the new ones, and the old file kept beside
-//! it.
+//! annotations.db, which is one file for all, is written anew with its old records and the new ones, and the old file kept
+//! beside it.
 //!
 //! What must not come in: a server that runs.
 
@@ -105,8 +105,8 @@ pub fn bases(conf: &Conf) -> Vec<Vec<u8>> {
 }
 
 impl<'a> Site<'a> {
-    /// Looks at the server that `conf` describes, which does not run. Its mailboxes.db may be missing. With `must_be_empty` it is
-    /// an error if it has mailboxes.
+    /// Looks at the server that `conf` describes, which does not run. Its mailboxes.db may be missing. With `must_be_empty` it
+    /// is an error if it has mailboxes.
     pub async fn open(io: &Io, conf: &'a Conf, must_be_empty: bool) -> Result<Site<'a>, Error> {
         if conf.version < VersionLine::V2_5 {
             let why = "files can be put in place for Cyrus 2.5 and later; export with --dir --format cyrus instead";
@@ -358,8 +358,8 @@ impl User<'_, '_> {
         Ok(parsed.emit()?)
     }
 
-    /// cyrus.index in the newest version that the server reads; as it was if it reads that. The records of a cyrus.expunge are taken
-    /// in, as Cyrus itself does.
+    /// cyrus.index in the newest version that the server reads; as it was if it reads that. The records of a cyrus.expunge are
+    /// taken in, as Cyrus itself does.
     async fn index(&self, bytes: Vec<u8>, row: &FolderRow, header_crc: u32) -> Result<Vec<u8>, Error> {
         let greatest = newest_index(self.site.conf.version);
         let parsed = Index::parse(&bytes)?;
@@ -369,7 +369,8 @@ impl User<'_, '_> {
         }
         let mut header = parsed.header().clone();
         if header.minor_version < 12 {
-            let why = "its cyrus.index is of Cyrus 2.3, where \\Seen is elsewhere; export it with --dir or restore it through IMAP";
+            let why =
+                "its cyrus.index is of Cyrus 2.3, where \\Seen is elsewhere; export it with --dir or restore it through IMAP";
             return Err(Error::Refused(String::from(why)));
         }
         let view = view::folder(self.selection.reader(), row).await?;
@@ -501,7 +502,9 @@ impl User<'_, '_> {
                 self.count(Put::Created, way.at.size);
                 continue;
             }
-            if draft.is_empty() && let Some(copy) = &copy {
+            if draft.is_empty()
+                && let Some(copy) = &copy
+            {
                 draft.write(copy).await?;
             }
             match self.shelf.put(&path, draft, Some(way.date)).await {
@@ -601,7 +604,8 @@ impl User<'_, '_> {
             return Err(Error::Refused(String::from(why)));
         };
         let dir = below(&dir);
-        let is_name = |name: &[u8]| !name.is_empty() && name != b"." && name != b".." && !name.contains(&b'/') && !name.contains(&0);
+        let is_name =
+            |name: &[u8]| !name.is_empty() && name != b"." && name != b".." && !name.contains(&b'/') && !name.contains(&0);
         for script in data.sieve.iter().filter(|script| is_name(&script.file)) {
             self.put(&[&dir[..], b"/", &script.file].concat(), script.content.clone(), None).await?;
         }
@@ -671,8 +675,8 @@ fn quoted(word: &str) -> String {
 }
 
 impl Work {
-    /// Writes what Cyrus is to be given and annotations.db, and gives the commands to run, in order. `conf_path` is imapd.conf as
-    /// the server sees it.
+    /// Writes what Cyrus is to be given and annotations.db, and gives the commands to run, in order. `conf_path` is imapd.conf
+    /// as the server sees it.
     pub async fn finish(
         &mut self,
         io: &Io,
@@ -701,9 +705,8 @@ impl Work {
         commands.extend(self.roots.iter().map(|root| {
             // The program wants names as administrators see them.
             let name = site.naming.parse_internal(root).ok();
-            let external = name.and_then(|name| {
-                site.naming.external(&site.conf.namespace(), crate::cyrus::names::View::Admin, &name)
-            });
+            let external =
+                name.and_then(|name| site.naming.external(&site.conf.namespace(), crate::cyrus::names::View::Admin, &name));
             let root = external.unwrap_or_else(|| root.clone());
             format!("quota{conf} -f {}", quoted(&String::from_utf8_lossy(&root)))
         }));

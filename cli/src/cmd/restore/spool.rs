@@ -58,15 +58,16 @@ pub fn run(args: &Restore, dir: &Path) -> Outcome {
     let (target, trusted) = ((!request.dry_run).then(|| dir.to_path_buf()), spool::bases(&conf));
     let mut driver = Local::new(Config { target, trusted, ..config });
     let mut progress = Progress::new(args.quiet || args.json);
-    let done = host::run_with(
-        &mut driver,
-        async |io: Io| carry_out(args, &request, &io, &conf, owner).await,
-        &mut |event| match event {
-            Event::Expect { bytes, .. } => progress.expect(bytes),
-            Event::Progress { messages, bytes } => progress.add("restored", messages, bytes),
-            Event::Waiting { .. } | Event::User { .. } => {}
-        },
-    );
+    let done =
+        host::run_with(
+            &mut driver,
+            async |io: Io| carry_out(args, &request, &io, &conf, owner).await,
+            &mut |event| match event {
+                Event::Expect { bytes, .. } => progress.expect(bytes),
+                Event::Progress { messages, bytes } => progress.add("restored", messages, bytes),
+                Event::Waiting { .. } | Event::User { .. } => {}
+            },
+        );
     progress.clear();
     let goal = dir.display().to_string();
     match done? {
@@ -174,13 +175,7 @@ async fn whose(io: &Io, request: &Request) -> Result<Vec<Owner>, Error> {
     }
 }
 
-async fn carry_out(
-    args: &Restore,
-    request: &Request,
-    io: &Io,
-    conf: &Conf,
-    owner: Option<(u32, u32)>,
-) -> Result<Done, Error> {
+async fn carry_out(args: &Restore, request: &Request, io: &Io, conf: &Conf, owner: Option<(u32, u32)>) -> Result<Done, Error> {
     let site = Site::open(io, conf, request.user.is_none()).await?;
     let mut shelf = Dir::new(io, 0o600, 0o700, owner);
     let (mut work, mut plans) = (Work::default(), Vec::new());
