@@ -163,7 +163,7 @@ fn request(args: &Restore) -> Result<Request, Trouble> {
             found.map(|(_, format)| *format).ok_or_else(unknown)?
         }
     };
-    let mut wish = wish(args, folders)?;
+    let mut wish = wish(args, scope(args, folders)?)?;
     // The files of Cyrus are of use as a whole.
     if format == Format::Cyrus && !wish.is_filtered() {
         wish.kind = Kind::Every;
@@ -171,19 +171,23 @@ fn request(args: &Restore) -> Result<Request, Trouble> {
     Ok(Request { user: user.clone(), wish, when: at(&args.at)?, format, way })
 }
 
-/// Which folders and messages.
-fn wish(args: &Restore, folders: &[String]) -> Result<Wish, Trouble> {
+/// Which folders.
+fn scope(args: &Restore, folders: &[String]) -> Result<Scope, Trouble> {
     let bytes = |text: &String| text.as_bytes().to_vec();
     let picks = args.only_deleted || !args.guid.is_empty() || !args.message_id.is_empty();
-    let scope = match (folders, &args.subtree, args.all) {
-        ([], None, true) => Scope::All,
-        ([], Some(top), false) => Scope::Subtree(bytes(top)),
+    match (folders, &args.subtree, args.all) {
+        ([], None, true) => Ok(Scope::All),
+        ([], Some(top), false) => Ok(Scope::Subtree(bytes(top))),
         // Whoever names messages need not know where they are.
-        ([], None, false) if picks => Scope::All,
-        ([_, ..], None, false) => Scope::Folders(folders.iter().map(bytes).collect()),
-        ([], None, false) => return Err(Trouble::Usage(String::from("restore: which folders? Name some, or say --all"))),
-        _ => return Err(Trouble::Usage(String::from("restore: folders, --subtree and --all exclude each other"))),
-    };
+        ([], None, false) if picks => Ok(Scope::All),
+        ([_, ..], None, false) => Ok(Scope::Folders(folders.iter().map(bytes).collect())),
+        ([], None, false) => Err(Trouble::Usage(String::from("restore: which folders? Name some, or say --all"))),
+        _ => Err(Trouble::Usage(String::from("restore: folders, --subtree and --all exclude each other"))),
+    }
+}
+
+/// Which messages of these folders.
+fn wish(args: &Restore, scope: Scope) -> Result<Wish, Trouble> {
     let time = |option: &str, text: &Option<String>, edge| {
         let read = |text: &String| when::point(text, edge).map_err(|e| Trouble::Usage(format!("--{option}: {e}")));
         text.as_ref().map(read).transpose()

@@ -611,8 +611,10 @@ impl User<'_, '_> {
         }
         for (name, to) in data.links.iter().filter(|(name, to)| is_name(name) && is_name(to)) {
             self.shelf.dir(&dir).await?;
-            self.shelf.put_link(&[&dir[..], b"/", name].concat(), to).await?;
-            self.work.report.files += 1;
+            match self.shelf.put_link(&[&dir[..], b"/", name].concat(), to).await? {
+                Put::Created => self.work.report.files += 1,
+                Put::Already => self.work.report.already += 1,
+            }
         }
         Ok(())
     }
@@ -689,19 +691,15 @@ impl Work {
         }
         let dir = site.work_dir();
         shelf.dir(&below(&dir)).await?;
-        let (file, flag) = match site.style {
-            KeyStyle::Dbname => ("mailboxes.json", "-u"),
-            KeyStyle::Legacy => ("mailboxes.txt", "-u"),
-        };
-        let text = match site.style {
-            KeyStyle::Dbname => format!("{{\n{}\n}}\n", self.mailboxes.join(",\n")),
-            KeyStyle::Legacy => self.mailboxes.join("\n") + "\n",
+        let (file, text) = match site.style {
+            KeyStyle::Dbname => ("mailboxes.json", format!("{{\n{}\n}}\n", self.mailboxes.join(",\n"))),
+            KeyStyle::Legacy => ("mailboxes.txt", self.mailboxes.join("\n") + "\n"),
         };
         put(io, shelf, &[&below(&dir)[..], b"/", file.as_bytes()].concat(), text.as_bytes()).await?;
         self.annotations(io, site, shelf).await?;
         let dir = shown(&dir);
         let conf = if conf_path == "/etc/imapd.conf" { String::new() } else { format!(" -C {}", quoted(conf_path)) };
-        let mut commands = Vec::from([format!("ctl_mboxlist{conf} {flag} < {}", quoted(&format!("{dir}/{file}")))]);
+        let mut commands = Vec::from([format!("ctl_mboxlist{conf} -u < {}", quoted(&format!("{dir}/{file}")))]);
         commands.extend(self.roots.iter().map(|root| {
             // The program wants names as administrators see them.
             let name = site.naming.parse_internal(root).ok();
@@ -717,11 +715,9 @@ impl Work {
             commands.extend(userids(&self.users).iter().map(|user| format!("ctl_conversationsdb{conf} -b {user}")));
         }
         commands.extend(userids(&self.has_dav).iter().map(|user| format!("dav_reconstruct{conf} {user}")));
-        let script = format!(
-            "#!/bin/sh\n# Run this as the user of Cyrus before the server is started.\nset -e\nPATH=$PATH:/usr/lib/cyrus/bin:/usr/cyrus/bin\n{}\n",
-            commands.join("\n")
-        );
-        put(io, shelf, &[&below(dir.as_bytes())[..], b"/commands.sh"].concat(), script.as_bytes()).await?;
+        let head = "#!/bin/sh\n# Run this as the user of Cyrus before the server is started.\nset -e";
+        let script = format!("{head}\nPATH=$PATH:/usr/lib/cyrus/bin:/usr/cyrus/bin\n{}\n", commands.join("\n"));
+        put(io, shelf, &[&below(&site.work_dir())[..], b"/commands.sh"].concat(), script.as_bytes()).await?;
         commands.insert(0, format!("# or all of these: sh {}", quoted(&format!("{dir}/commands.sh"))));
         Ok(commands)
     }

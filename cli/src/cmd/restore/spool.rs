@@ -1,6 +1,6 @@
 //! `cylinder restore --spool`: into the files of a server that does not run.
 
-use super::{report, tell_snapshot, wish};
+use super::{report, scope, tell_snapshot, wish};
 use crate::args::Restore;
 use crate::cmd::archive;
 use crate::exit::Exit;
@@ -92,11 +92,11 @@ fn request(args: &Restore, ahead: usize) -> Result<Request, Trouble> {
         return Err(usage("restore: --spool excludes --dir, --zip, --tar and --format"));
     }
     let (user, mut wish) = match (args.words.split_first(), args.all_users) {
-        (None, true) => (None, wish(&Restore { all: true, ..without_folders(args) }, &[])?),
-        (Some((user, folders)), false) => (Some(host::owner(user)), wish(args, folders)?),
+        (None, true) if args.subtree.is_none() => (None, wish(args, Scope::All)?),
+        (Some((user, folders)), false) => (Some(host::owner(user)), wish(args, scope(args, folders)?)?),
         _ => return Err(usage("restore: name a user, or say --all-users")),
     };
-    if wish.is_filtered() || (user.is_none() && wish.scope != Scope::All) {
+    if wish.is_filtered() {
         return Err(usage("restore: --spool puts whole folders back; to pick messages, use --dir, or restore through IMAP"));
     }
     wish.kind = Kind::Every;
@@ -107,35 +107,6 @@ fn request(args: &Restore, ahead: usize) -> Result<Request, Trouble> {
     let unknown = |text: &String| Trouble::Usage(format!("--cyrus {text}: expected a version such as 3.6"));
     let version = args.cyrus.as_ref().map(|text| VersionLine::of(text).ok_or_else(|| unknown(text))).transpose()?;
     Ok(Request { user, wish, when: archive::at(&args.at)?, conf, version, dry_run: args.dry_run, ahead })
-}
-
-/// The options that pick messages and folders, for everybody.
-fn without_folders(args: &Restore) -> Restore {
-    let (guid, message_id) = (args.guid.clone(), args.message_id.clone());
-    Restore {
-        words: Vec::new(),
-        subtree: args.subtree.clone(),
-        all: false,
-        at: None,
-        only_deleted: args.only_deleted,
-        since: args.since.clone(),
-        until: args.until.clone(),
-        guid,
-        message_id,
-        dir: None,
-        format: None,
-        zip: false,
-        tar: false,
-        spool: None,
-        all_users: false,
-        imapd_conf: None,
-        cyrus: None,
-        dry_run: false,
-        store: None,
-        threads: None,
-        json: false,
-        quiet: false,
-    }
 }
 
 /// The user and group of Cyrus below `dir`; `None` if this process may not give files away.
