@@ -3,9 +3,11 @@
 pub mod archive;
 pub mod backup;
 pub mod compact;
+pub mod deleted;
 pub mod diff;
 pub mod erase;
 pub mod extract;
+pub mod find;
 pub mod inspect;
 pub mod list;
 pub mod log;
