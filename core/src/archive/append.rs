@@ -1,8 +1,8 @@
 //! Writing an archive: opening and mending it, appending, commits (FORMAT.md sections 5 and 7).
 //!
-//! Entries become members in [`super::pack`]; what they need there, and 36 bytes for each message since the last commit, is what
-//! this takes of memory. The first failure is remembered and repeated: after a failed write or sync nothing more is written.
-//! What must not come in: Cyrus, and which messages are needed.
+//! Entries become members in `pack`; what they need there, and 36 bytes for each message since the last commit, is
+//! what this takes of memory. The first failure is remembered and repeated: after a failed write or sync nothing more is
+//! written. What must not come in: Cyrus, and which messages are needed.
 
 use super::entry;
 use super::member::{FOOTER_LEN, Footer, Kind};

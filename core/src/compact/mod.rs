@@ -8,7 +8,7 @@
 //! * What stays, stays byte for byte, but for places.
 //!
 //! [`policy`] says which snapshots are retained, [`alive`] what they need, [`decide`] what a decider is, [`survey`] what there
-//! is, [`filter`] writes, [`erase`] drops what somebody names. What must not come in: users, and printing.
+//! is, [`mod@filter`] writes, [`erase`] drops what somebody names. What must not come in: users, and printing.
 
 pub mod alive;
 pub mod decide;
