@@ -1,4 +1,5 @@
-//! Every change of `e2e_changes.rs` again, on the user whom the benchmarks have: 20,000 messages in 60 folders of a real server.
+//! Every change of `e2e_changes.rs` again, on the user whom the benchmarks have: 20,000 messages in 60 folders of a real
+//! server.
 //!
 //! Needs root and `tests/lab/cyrus-lab install 3.6`, and some ten minutes, most of them to load the user:
 //! `cargo test --release --package cylinder-tests --test e2e_benchmark_user -- --ignored`.

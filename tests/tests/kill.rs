@@ -183,8 +183,9 @@ fn kill(undisturbed: &Undisturbed, kills: u32, signals: &[&str], seed: u64) {
     assert!(most > 0 || !signals.contains(&"KILL"), "every kill came before anything was written");
 }
 
-/// Nothing but archive and lock is left, and the mark of the last look whether compaction is due. What an earlier kill left may be there still if the last one came right between the
-/// acknowledgement of the snapshot and the removal; the next snapshot removes it. Answers how many such files there are.
+/// Nothing but archive and lock is left, and the mark of the last look whether compaction is due. What an earlier kill left may
+/// be there still if the last one came right between the acknowledgement of the snapshot and the removal; the next snapshot
+/// removes it. Answers how many such files there are.
 fn nothing_is_left(store: &Store) -> usize {
     let mut kept = 0;
     for entry in fs::read_dir(store.user_dir(USER)).expect("the directory") {

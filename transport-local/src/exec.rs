@@ -132,7 +132,7 @@ impl Exec {
                     How::Create => (files::open_to_write(spot.at(), true)?, true),
                     How::Write | How::Lock => return Err(Fault::Driver),
                 };
-                Ok(Reply::File(self.files.insert(OpenFile { fd, writable, root: Root::Target })))
+                Ok(Reply::File(self.files.insert(OpenFile { fd, writable, root: Root::Target, locked: false })))
             }
             Op::ReadWhole { place, max, mut buffer } => {
                 let (fd, stat) = files::open_regular(self.target.spot(&place)?.at(), &place)?;
