@@ -41,7 +41,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a server may be silent while something is expected of it. The capture of a busy user waits for locks that long.
-const STALL: Span = Span::from_secs(180);
+pub const STALL: Span = Span::from_secs(180);
 /// The first pause before a source is tried again, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How often a worker without work looks for some.

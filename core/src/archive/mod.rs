@@ -5,6 +5,7 @@
 //! [`verify`]. What must not come in: Cyrus.
 
 pub mod append;
+pub(crate) mod build;
 pub mod entries;
 pub mod entry;
 pub mod member;
