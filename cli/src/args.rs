@@ -25,6 +25,7 @@ pub enum Command {
     List(List),
     Repair(Repair),
     Replay(Replay),
+    Restore(Restore),
     Serve(Serve),
     Show(Show),
     Extract(Extract),
@@ -478,6 +479,104 @@ pub struct Replay {
     /// one JSON object
     #[argh(switch)]
     pub json: bool,
+}
+
+/// Put mail back: a message, folders, a user, as of any snapshot.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "restore",
+    note = "A time is a date with or without time of day, `yesterday`, `last tuesday`, `3 days ago`; a day means its end (for --since \
+            its start), in the time zone of this host. {command_name} returns 0 if all is there, 3 if something is not."
+)]
+pub struct Restore {
+    /// userid, %shared for the mailboxes that belong to no user; then folders, such as INBOX or INBOX.Sent
+    #[argh(positional)]
+    pub words: Vec<String>,
+
+    /// this folder and all below it
+    #[argh(option, arg_name = "folder")]
+    pub subtree: Option<String>,
+
+    /// all folders, and what belongs to the user and to no folder
+    #[argh(switch)]
+    pub all: bool,
+
+    /// snapshot number, or time (default: the newest)
+    #[argh(option, arg_name = "when")]
+    pub at: Option<String>,
+
+    /// only what is deleted: messages that no living folder shows in the newest snapshot, folders that are gone
+    #[argh(switch)]
+    pub only_deleted: bool,
+
+    /// only messages received at this time or later (INTERNALDATE)
+    #[argh(option, arg_name = "time")]
+    pub since: Option<String>,
+
+    /// only messages received before this time, or on this day at the latest
+    #[argh(option, arg_name = "time")]
+    pub until: Option<String>,
+
+    /// only the message with this SHA-1; may be given several times
+    #[argh(option, arg_name = "sha1")]
+    pub guid: Vec<String>,
+
+    /// only messages with this Message-ID; may be given several times
+    #[argh(option, arg_name = "id")]
+    pub message_id: Vec<String>,
+
+    /// into this directory, which is made if need be; nothing that is there is changed
+    #[argh(option, arg_name = "dir")]
+    pub dir: Option<String>,
+
+    /// maildir, mbox, eml, or cyrus (default: maildir)
+    #[argh(option, arg_name = "form")]
+    pub format: Option<String>,
+
+    /// as a zip file to standard output
+    #[argh(switch)]
+    pub zip: bool,
+
+    /// as a tar file to standard output
+    #[argh(switch)]
+    pub tar: bool,
+
+    /// into the files of a server that does not run: this directory is put before every path of imapd.conf
+    #[argh(option, arg_name = "dir")]
+    pub spool: Option<String>,
+
+    /// with --spool: everybody in the store, into an empty server
+    #[argh(switch)]
+    pub all_users: bool,
+
+    /// with --spool: configuration of the server (default: etc/imapd.conf below the directory)
+    #[argh(option, arg_name = "file")]
+    pub imapd_conf: Option<String>,
+
+    /// with --spool: the server's version, such as 3.6 (default: that of the archive)
+    #[argh(option, arg_name = "version")]
+    pub cyrus: Option<String>,
+
+    /// tell what would be done, and do nothing
+    #[argh(switch)]
+    pub dry_run: bool,
+
+    /// directory of the archives (default: $CYLINDER_STORE)
+    #[argh(option, arg_name = "dir")]
+    pub store: Option<String>,
+
+    /// threads that inflate (default: one for each processor, 8 at most)
+    #[argh(option, arg_name = "n")]
+    pub threads: Option<usize>,
+
+    /// the report as one JSON object
+    #[argh(switch)]
+    pub json: bool,
+
+    /// no progress
+    #[argh(switch)]
+    pub quiet: bool,
 }
 
 /// Give users of the Cyrus server on this host to a backup host: on standard input and output, or on a socket.

@@ -67,6 +67,7 @@ fn run(command: Command) -> Outcome {
         Command::Log(args) => cmd::log::run(&args),
         Command::Repair(args) => cmd::repair::run(&args),
         Command::Replay(args) => cmd::replay::run(&args),
+        Command::Restore(args) => cmd::restore::run(&args),
         Command::Serve(args) => cmd::serve::run(&args),
         Command::Show(args) => cmd::show::run(&args),
         Command::Users(args) => cmd::users::run(&args),

@@ -34,6 +34,7 @@ pub mod lines;
 pub mod lost;
 pub mod pull;
 pub mod repair;
+pub mod restore;
 pub mod serve;
 pub mod source;
 pub mod stock;

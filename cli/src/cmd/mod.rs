@@ -16,6 +16,7 @@ pub mod log;
 pub mod mark;
 pub mod repair;
 pub mod replay;
+pub mod restore;
 pub mod serve;
 pub mod show;
 pub mod users;
