@@ -172,6 +172,7 @@ pub fn nothing_is_written_elsewhere(disk: &SimDisk) -> Check {
     let is_ours = |root: Root, path: &str| match root {
         Root::Store => path == dir || path.starts_with(&format!("{dir}/")),
         Root::Host => path.starts_with("/run/cyrus/lock/"),
+        Root::Target => false,
     };
     match disk.written().iter().find(|place| !is_ours(place.root, &place.shown())) {
         Some(place) => Err(format!("{place:?} was written")),
