@@ -292,7 +292,7 @@ impl Run<'_, '_> {
 
     /// Captures, fetches, writes and commits.
     async fn write(&mut self, writer: &mut Writer, pass: Pass, wanted: Wanted, alarmed: bool) -> Result<(), Error> {
-        let mut capture = self.capture(&pass, &wanted).await?;
+        let mut capture = self.capture_annotated(&pass, &wanted).await?;
         let (known, damage) = match writer.catalogue().await {
             Ok(found) => found,
             Err(error) => {
@@ -340,7 +340,7 @@ impl Run<'_, '_> {
             };
             let first = core::mem::take(&mut capture.pass);
             core::mem::take(capture).finish(self.io).await;
-            *capture = self.capture(&first, &wanted).await?;
+            *capture = self.capture_annotated(&first, &wanted).await?;
             let settled = capture.pass.folders == first.folders;
             fetched = self.fetch(bodies, capture).await?;
             if settled {
@@ -349,6 +349,57 @@ impl Run<'_, '_> {
             }
         }
         Ok(fetched)
+    }
+
+    /// Captures, and once more what somebody annotates meanwhile.
+    ///
+    /// annotations.db belongs to all users: which of its records have changed is seen by reading them, and they are read
+    /// again only if it has another tuple than the one in the table. So a tuple that is newer than the first pass may go
+    /// there only if all folders have been compared with what was read at that tuple.
+    async fn capture_annotated(&mut self, first: &Pass, wanted: &Wanted) -> Result<Capture, Error> {
+        let mut wanted = wanted.clone();
+        let mut capture = self.capture(first, &wanted).await?;
+        let ask = Ask { annotate: true, annotations_db: None, ..self.ask.clone() };
+        for _ in 1..CAPTURES_MAX {
+            // Without a tuple they are compared next time.
+            if capture.pass.annotations_db.is_none() || capture.pass.annotations_db == first.annotations_db {
+                return Ok(capture);
+            }
+            let pass = match self.origin.pass(self.io, self.owner, &ask).await {
+                Ok(pass) => pass,
+                Err(error) => {
+                    capture.finish(self.io).await;
+                    return Err(error);
+                }
+            };
+            let late = self.annotated_late(&pass, &capture);
+            if late.is_empty() {
+                if pass.annotations_db != capture.pass.annotations_db {
+                    capture.pass.annotations_db = None;
+                }
+                return Ok(capture);
+            }
+            wanted.folders.extend(late.into_iter().map(|name| (name, Want::Read)));
+            capture.finish(self.io).await;
+            capture = self.capture(first, &wanted).await?;
+        }
+        capture.pass.annotations_db = None;
+        Ok(capture)
+    }
+
+    /// Folders whose records of annotations.db are others in `pass` than what goes into the table.
+    fn annotated_late(&self, pass: &Pass, capture: &Capture) -> Vec<Vec<u8>> {
+        let none = BTreeMap::new();
+        let now = pass.annotated.as_ref().unwrap_or(&none);
+        let differs = |folder: &&Folder| {
+            let had = match capture.folders.get(&folder.name) {
+                Some(captured) if captured.annotations.is_empty() => None,
+                Some(captured) => Some(Guid::of(&captured.annotations)),
+                None => row_of(&self.old, folder).and_then(|row| row.file(MAILBOX_ANNOTATIONS).map(|file| file.sha1)),
+            };
+            had != now.get(&folder.name).copied()
+        };
+        capture.pass.folders.iter().filter(differs).map(|folder| folder.name.clone()).collect()
     }
 
     async fn capture(&mut self, first: &Pass, wanted: &Wanted) -> Result<Capture, Error> {

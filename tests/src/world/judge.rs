@@ -90,6 +90,12 @@ impl Store {
         }
     }
 
+    /// True if the newest snapshot has no folder, or is not known: its user may be nobody.
+    pub fn may_be_empty(&self) -> bool {
+        let newest = self.kept.values().next_back().and_then(|kept| kept.state.as_ref());
+        newest.is_none_or(|state| state.folders.is_empty())
+    }
+
     /// What must still be there: by asking for each moment of the policy one by one, hour by hour.
     fn retained(&self, now: Time) -> BTreeSet<u64> {
         let policy = Policy::parse(self.policy).expect("a policy");

@@ -275,7 +275,7 @@ impl World {
                 self.after_trouble(n, span, came)
             }
             // Nobody has such a user, and nobody ever had.
-            Err(Error::Refused(_)) if self.stores[n].head.is_none() && self.was_empty(span) => Ok(()),
+            Err(Error::Refused(_)) if self.stores[n].may_be_empty() && self.was_empty(span) => Ok(()),
             Err(error) => Err(format!("an error without a cause: {error}")),
         }
     }

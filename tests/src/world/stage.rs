@@ -247,7 +247,7 @@ pub fn play<T>(
 impl<T> Stage<'_, T> {
     fn go_on(&mut self, order: &mut Order, between: &mut dyn FnMut(Between<'_>) -> Option<Act>) -> Curtain {
         for turn in 0..OPS_MAX as usize {
-            if self.actors.iter().all(|actor| actor.is_over() || actor.end == Some(1)) {
+            if self.is_down() {
                 return Curtain::Down;
             }
             let count = self.actors.len();
@@ -266,7 +266,11 @@ impl<T> Stage<'_, T> {
                     Err(curtain) => return curtain,
                 }
             }
-            if !did && let Err(curtain) = self.wait() {
+            // Somebody may have ended without doing anything more.
+            if !did
+                && !self.is_down()
+                && let Err(curtain) = self.wait()
+            {
                 return curtain;
             }
             if self.elapsed > Time(TIME_MAX.0) {
@@ -274,6 +278,10 @@ impl<T> Stage<'_, T> {
             }
         }
         Curtain::Stuck(format!("after {OPS_MAX} steps the run has not ended"))
+    }
+
+    fn is_down(&self) -> bool {
+        self.actors.iter().all(|actor| actor.is_over() || actor.end == Some(1))
     }
 
     /// Lets time pass on all disks but the one on which it has passed.
