@@ -116,8 +116,10 @@ fn mixed(table: &Table, against: Against<'_>) -> Result<Rc<State>, String> {
 
 /// Names of folders that were there all the time.
 fn lived_through(states: &[Rc<State>]) -> impl Iterator<Item = &Vec<u8>> {
-    let first = states.first().map(|state| state.folders.keys()).into_iter().flatten();
-    first.filter(|name| states.iter().all(|state| state.folders.contains_key(*name)))
+    let first = states.first().map(|state| state.folders.iter()).into_iter().flatten();
+    // A new one of the same name is another.
+    let lives = |name: &Vec<u8>, id: &str| states.iter().all(|state| state.folders.get(name).is_some_and(|now| now.id == id));
+    first.filter(move |(name, folder)| lives(name, &folder.id)).map(|(name, _)| name)
 }
 
 /// No message that lived through a run is missing from its snapshot: each that the snapshot names is in the archive, unless it
@@ -131,7 +133,7 @@ pub fn no_message_that_lived_is_missing(
 ) -> Result<BTreeSet<Guid>, String> {
     let mut excused = BTreeSet::new();
     for (name, folder) in &state.folders {
-        let Some(row) = table.folder(name) else { continue };
+        let Some(row) = table.folder(name).filter(|_| !against.unseen.contains(name)) else { continue };
         for (uid, guid) in folder.bodies.iter().filter(|(_, guid)| !known.contains(guid)) {
             let is_told = row.missing.iter().any(|missing| missing.uid == *uid);
             // Moved to another folder, it lived.

@@ -67,7 +67,7 @@ pub struct Store {
     /// A peer has lied since the last run that ended well.
     lied: bool,
     /// A compaction was cut off: either archive may be there.
-    was_compacting: bool,
+    pub was_compacting: bool,
 }
 
 impl Store {
@@ -94,6 +94,11 @@ impl Store {
     pub fn may_be_empty(&self) -> bool {
         let newest = self.kept.values().next_back().and_then(|kept| kept.state.as_ref());
         newest.is_none_or(|state| state.folders.is_empty())
+    }
+
+    /// True if every message that a snapshot names is in the archive.
+    pub fn is_complete(&self) -> bool {
+        self.kept.values().all(|kept| kept.excused.is_empty())
     }
 
     /// What must still be there: by asking for each moment of the policy one by one, hour by hour.
@@ -140,8 +145,10 @@ impl World {
     pub(super) fn may_go(&mut self, n: usize, moments: &[Time; 2]) {
         let store = &mut self.stores[n];
         let [first, last] = moments.map(|now| store.retained(now));
+        // A snapshot of a run that was cut off may be there, and be the newest.
+        let newest = store.kept.keys().next_back().copied().filter(|_| store.open_from.is_some());
         for (number, kept) in &mut store.kept {
-            kept.may_go |= !(first.contains(number) && last.contains(number));
+            kept.may_go |= !(first.contains(number) && last.contains(number)) || newest == Some(*number);
         }
         store.was_compacting = true;
     }
@@ -252,7 +259,8 @@ impl World {
         let against = Against { states: &states, is_mixed, unseen: &unseen, is_partial: store.kind == Kind::Stock };
         let against = if first != last && !is_mixed { Against { is_partial: against.is_partial, ..against } } else { against };
         let state = a_snapshot_is_the_state_of_one_moment(table, against)?;
-        let disturbed = is_disturbed || report.is_none();
+        // To a server that gives files by name, one folder is another when they have changed places.
+        let disturbed = is_disturbed || report.is_none() || is_mixed && store.kind == Kind::Stock;
         kept.excused = no_message_that_lived_is_missing(table, &state, &store.known, against, disturbed)?;
         kept.state = Some(with_unseen(&state, &unseen, before.and_then(|kept| kept.state.as_ref())));
         Ok(kept)
@@ -473,6 +481,7 @@ impl World {
                     self.stores[n].open_from = Some(self.stores[n].open_from.map_or(span.0, |open| open.min(span.0)));
                 }
                 Ended::Backup(Ok(_)) => {}
+                Ended::Backup(Err(Error::Refused(_))) if self.was_empty(span) => {}
                 Ended::Backup(Err(error)) => return Err(format!("a backup beside a backup: {error}")),
                 Ended::Read(read) => self.what_a_reader_saw(n, span, read)?,
             }

@@ -62,6 +62,7 @@ pub struct Past {
     copies: Vec<BTreeMap<String, Folder>>,
     hidden: Option<BTreeMap<String, Folder>>,
     annotations: BTreeMap<(String, Vec<u8>), Vec<u8>>,
+    annotated: usize,
     files: BTreeMap<Vec<u8>, (Place, Vec<u8>)>,
 }
 
@@ -75,6 +76,7 @@ impl Past {
             copies: Vec::new(),
             hidden: None,
             annotations: BTreeMap::new(),
+            annotated: 0,
             files: BTreeMap::new(),
         };
         past.make(INBOX, 1);
@@ -188,6 +190,10 @@ impl Past {
                 let key = emit_key(id.as_bytes(), b"/comment", OWNER_TOKEN);
                 self.annotations.insert((id, key), emit_value(format!("note {n}").as_bytes()));
                 let mut records: Vec<_> = self.annotations.iter().map(|((_, key), value)| (key.clone(), value.clone())).collect();
+                // Every change makes a twoskip file longer.
+                self.annotated += 1;
+                let (key, value) = (emit_key(b"another", b"/comment", OWNER_TOKEN), vec![b'x'; 8 * self.annotated]);
+                records.push((key, emit_value(&value)));
                 records.sort();
                 self.host.files.insert(ANNOTATIONS.to_owned(), twoskip::emit(&records, n % 1000));
             }
