@@ -29,6 +29,7 @@ pub mod inspect;
 pub mod io;
 pub mod lines;
 pub mod pull;
+pub mod restore;
 pub mod serve;
 pub mod source;
 pub mod stock;
