@@ -25,6 +25,7 @@ pub mod diff;
 pub mod error;
 pub mod escape;
 pub mod guid;
+pub mod imap;
 pub mod inspect;
 pub mod io;
 pub mod lines;

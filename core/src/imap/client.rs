@@ -92,6 +92,8 @@ pub struct Listed {
     pub name: Vec<u8>,
     /// It can be opened.
     pub is_selectable: bool,
+    /// It has the special use `\\Trash`, as far as the server was asked to tell.
+    pub is_trash: bool,
 }
 
 /// What is known of a mailbox that has been opened.
@@ -242,14 +244,16 @@ impl Client {
 
     async fn ask_capabilities(&mut self) -> Result<(), Error> {
         let mut found = BTreeSet::new();
-        let answer = self.run(Words::of("CAPABILITY"), &mut |before| {
-            if let Before::Data(values) = before
-                && values.first().is_some_and(|first| first.is("CAPABILITY"))
-            {
-                found.extend(values[1..].iter().map(|value| value.bytes().to_ascii_uppercase()));
-            }
-        });
-        self.answered(answer.await?)?;
+        let answer = self
+            .run(Words::of("CAPABILITY"), &mut |before| {
+                if let Before::Data(values) = before
+                    && values.first().is_some_and(|first| first.is("CAPABILITY"))
+                {
+                    found.extend(values[1..].iter().map(|value| value.bytes().to_ascii_uppercase()));
+                }
+            })
+            .await?;
+        self.answered(answer)?;
         self.capabilities = found;
         Ok(())
     }
@@ -295,38 +299,53 @@ impl Client {
     /// How the mailboxes of the user who is logged in are named.
     pub async fn namespace(&mut self) -> Result<Personal, Error> {
         let mut found = None;
-        let answer = self.run(Words::of("NAMESPACE"), &mut |before| {
-            if let Before::Data(values) = before
-                && let [name, personal, ..] = &values[..]
-                && name.is("NAMESPACE")
-                && let [Value::List(first), ..] = personal.list()
-                && let [prefix, separator, ..] = &first[..]
-                && let [separator] = separator.bytes()
-            {
-                found = Some(Personal { prefix: prefix.bytes().to_vec(), separator: *separator });
-            }
-        });
-        self.answered(answer.await?)?;
+        let answer = self
+            .run(Words::of("NAMESPACE"), &mut |before| {
+                if let Before::Data(values) = before
+                    && let [name, personal, ..] = &values[..]
+                    && name.is("NAMESPACE")
+                    && let [Value::List(first), ..] = personal.list()
+                    && let [prefix, separator, ..] = &first[..]
+                    && let [separator] = separator.bytes()
+                {
+                    found = Some(Personal { prefix: prefix.bytes().to_vec(), separator: *separator });
+                }
+            })
+            .await?;
+        self.answered(answer)?;
         found.ok_or_else(|| self.stream.broken("tells no personal namespace"))
     }
 
     /// The mailboxes whose names match a pattern.
     pub async fn list(&mut self, pattern: &[u8]) -> Result<Vec<Listed>, Error> {
+        self.list_by(Words::of("LIST \"\"").text(pattern)).await
+    }
+
+    /// All mailboxes, with their special uses if the server tells them.
+    pub async fn list_all(&mut self) -> Result<Vec<Listed>, Error> {
+        let uses = if self.can("SPECIAL-USE") { " RETURN (SPECIAL-USE)" } else { "" };
+        self.list_by(Words::of("LIST \"\" \"*\"").plain(uses.as_bytes())).await
+    }
+
+    async fn list_by(&mut self, words: Words) -> Result<Vec<Listed>, Error> {
         let (mut found, mut over) = (Vec::new(), false);
-        let answer = self.run(Words::of("LIST \"\"").text(pattern), &mut |before| {
-            if let Before::Data(values) = before
-                && let [name, attributes, _, mailbox, ..] = &values[..]
-                && name.is("LIST")
-            {
-                let no_select = |value: &Value| value.is("\\Noselect") || value.is("\\NonExistent");
-                let is_selectable = !attributes.list().iter().any(no_select);
-                over |= found.len() >= LISTED_MAX;
-                if !over {
-                    found.push(Listed { name: mailbox.bytes().to_vec(), is_selectable });
+        let answer = self
+            .run(words, &mut |before| {
+                if let Before::Data(values) = before
+                    && let [name, attributes, _, mailbox, ..] = &values[..]
+                    && name.is("LIST")
+                {
+                    let no_select = |value: &Value| value.is("\\Noselect") || value.is("\\NonExistent");
+                    let is_selectable = !attributes.list().iter().any(no_select);
+                    over |= found.len() >= LISTED_MAX;
+                    if !over {
+                        let is_trash = attributes.list().iter().any(|value| value.is("\\Trash"));
+                        found.push(Listed { name: mailbox.bytes().to_vec(), is_selectable, is_trash });
+                    }
                 }
-            }
-        });
-        self.answered(answer.await?)?;
+            })
+            .await?;
+        self.answered(answer)?;
         if over {
             return Err(self.stream.broken(format!("lists more than {LISTED_MAX} mailboxes")));
         }
@@ -364,40 +383,43 @@ impl Client {
     pub async fn metadata(&mut self, mailbox: &[u8], entry: &str) -> Result<Answer<Option<Vec<u8>>>, Error> {
         let mut found = None;
         let words = Words::of("GETMETADATA").text(mailbox).plain(b" ").plain(entry.as_bytes());
-        let answer = self.run(words, &mut |before| {
-            if let Before::Data(values) = before
-                && let [name, _, pairs] = &values[..]
-                && name.is("METADATA")
-                && let [_, value] = pairs.list()
-                && !value.is("NIL")
-            {
-                found = Some(value.bytes().to_vec());
-            }
-        });
-        Ok(answer.await?.map(|_| found))
+        let answer = self
+            .run(words, &mut |before| {
+                if let Before::Data(values) = before
+                    && let [name, _, pairs] = &values[..]
+                    && name.is("METADATA")
+                    && let [_, value] = pairs.list()
+                    && !value.is("NIL")
+                {
+                    found = Some(value.bytes().to_vec());
+                }
+            })
+            .await?;
+        Ok(answer.map(|_| found))
     }
 
     /// Opens a mailbox for reading alone, or for changing flags.
     pub async fn open_mailbox(&mut self, mailbox: &[u8], to_change: bool) -> Result<Answer<Opened>, Error> {
         let mut opened = Opened::default();
         let words = Words::of(if to_change { "SELECT" } else { "EXAMINE" }).text(mailbox);
-        let answer = self.run(words, &mut |before| match before {
-            Before::Data(values) => {
-                if let [count, name] = &values[..]
-                    && name.is("EXISTS")
-                {
-                    opened.exists = count.number().unwrap_or(0);
+        let answer = self
+            .run(words, &mut |before| match before {
+                Before::Data(values) => {
+                    if let [count, name] = &values[..]
+                        && name.is("EXISTS")
+                    {
+                        opened.exists = count.number().unwrap_or(0);
+                    }
                 }
-            }
-            Before::Note(status) => {
-                let number = |word| status.code_after(word).and_then(number);
-                let short = |word| number(word).and_then(|n| u32::try_from(n).ok());
-                opened.uidvalidity = short("UIDVALIDITY").unwrap_or(opened.uidvalidity);
-                opened.uidnext = short("UIDNEXT").unwrap_or(opened.uidnext);
-                opened.highestmodseq = number("HIGHESTMODSEQ").or(opened.highestmodseq);
-            }
-        });
-        let answer = answer.await?;
+                Before::Note(status) => {
+                    let number = |word| status.code_after(word).and_then(number);
+                    let short = |word| number(word).and_then(|n| u32::try_from(n).ok());
+                    opened.uidvalidity = short("UIDVALIDITY").unwrap_or(opened.uidvalidity);
+                    opened.uidnext = short("UIDNEXT").unwrap_or(opened.uidnext);
+                    opened.highestmodseq = number("HIGHESTMODSEQ").or(opened.highestmodseq);
+                }
+            })
+            .await?;
         Ok(answer.map(|status| Opened { is_read_only: status.code_after("READ-ONLY").is_some(), ..opened }))
     }
 
@@ -406,49 +428,48 @@ impl Client {
     /// `RFC822.SIZE`, `INTERNALDATE`, `FLAGS`, `MODSEQ`, `DIGEST.SHA1` and `BODY.PEEK[]` are understood.
     pub async fn fetch(&mut self, uids: &str, items: &str, each: &mut dyn FnMut(Fetched)) -> Result<Answer<()>, Error> {
         let words = Words::of("UID FETCH ").plain(uids.as_bytes()).plain(b" (UID ").plain(items.as_bytes()).plain(b")");
-        let answer = self.run(words, &mut |before| {
-            if let Before::Data(values) = before
-                && let [_, name, items] = &values[..]
-                && name.is("FETCH")
-                && let Some(message) = fetched(items.list())
-            {
-                each(message);
-            }
-        });
-        Ok(answer.await?.map(|_| ()))
+        let answer = self
+            .run(words, &mut |before| {
+                if let Before::Data(values) = before
+                    && let [_, name, items] = &values[..]
+                    && name.is("FETCH")
+                    && let Some(message) = fetched(items.list())
+                {
+                    each(message);
+                }
+            })
+            .await?;
+        Ok(answer.map(|_| ()))
     }
 
     /// Changes flags: `change` is such as `+FLAGS.SILENT (\Seen)`. With `unchanged_since`, only of messages whose MODSEQ is not
     /// greater; gives the UIDs of those that are.
-    pub async fn store(
-        &mut self,
-        uids: &str,
-        unchanged_since: Option<u64>,
-        change: &[u8],
-    ) -> Result<Answer<Vec<u32>>, Error> {
+    pub async fn store(&mut self, uids: &str, unchanged_since: Option<u64>, change: &[u8]) -> Result<Answer<Vec<u32>>, Error> {
         let mut words = Words::of("UID STORE ").plain(uids.as_bytes()).plain(b" ");
         if let Some(modseq) = unchanged_since {
             words = words.plain(format!("(UNCHANGEDSINCE {modseq}) ").as_bytes());
         }
         // With CONDSTORE, each message is answered with its new MODSEQ. What others did in between is of no interest here.
         let answer = self.run(words.plain(change), &mut |_| ()).await?;
-        Ok(answer.map(|status| status.code_after("MODIFIED").map(|set| numbers(set)).unwrap_or_default()))
+        Ok(answer.map(|status| status.code_after("MODIFIED").map(numbers).unwrap_or_default()))
     }
 
     /// The size of the messages that may be there and that are there, by the STORAGE resource of the first quota root, in KiB;
     /// `None` if nothing is limited.
     pub async fn quota(&mut self, mailbox: &[u8]) -> Result<Answer<Option<(u64, u64)>>, Error> {
         let mut found = None;
-        let answer = self.run(Words::of("GETQUOTAROOT").text(mailbox), &mut |before| {
-            if let Before::Data(values) = before
-                && let [name, _, resources] = &values[..]
-                && name.is("QUOTA")
-                && let Some([_, used, limit]) = resources.list().chunks_exact(3).find(|resource| resource[0].is("STORAGE"))
-            {
-                found = found.or(used.number().zip(limit.number()));
-            }
-        });
-        Ok(answer.await?.map(|_| found))
+        let answer = self
+            .run(Words::of("GETQUOTAROOT").text(mailbox), &mut |before| {
+                if let Before::Data(values) = before
+                    && let [name, _, resources] = &values[..]
+                    && name.is("QUOTA")
+                    && let Some([_, used, limit]) = resources.list().chunks_exact(3).find(|resource| resource[0].is("STORAGE"))
+                {
+                    found = found.or(used.number().zip(limit.number()));
+                }
+            })
+            .await?;
+        Ok(answer.map(|_| found))
     }
 
     /// Begins to append to a mailbox.
@@ -680,7 +701,9 @@ mod tests {
 
     #[test]
     fn base64_is_that_of_rfc_4648() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("\0\u{ff}", "AMO/")] {
+        for (plain, coded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("\0\u{ff}", "AMO/")]
+        {
             assert_eq!(base64(plain.as_bytes()), coded.as_bytes());
         }
     }

@@ -289,7 +289,8 @@ mod tests {
     fn data_are_split_with_literals_quoted_strings_and_brackets() {
         let literals = [Literal::Kept(b"a) \"(".to_vec()), Literal::Long(70_000, Guid::of(b""))].into();
         let raw = r#"* 3 FETCH (UID 7 FLAGS (\Seen $L) BODY[HEADER.FIELDS (SUBJECT)] {5} X "a\"b\\" BODY[] {70000} NIL)"#;
-        let expected = r#"3 FETCH (UID 7 FLAGS (\Seen $L) BODY[HEADER.FIELDS (SUBJECT)] `a) \"(` X `a\"b\\` BODY[] <70000> NIL)"#;
+        let expected =
+            r#"3 FETCH (UID 7 FLAGS (\Seen $L) BODY[HEADER.FIELDS (SUBJECT)] `a) \"(` X `a\"b\\` BODY[] <70000> NIL)"#;
         assert_eq!(shown(raw, literals), expected);
     }
 

@@ -114,11 +114,7 @@ impl<'a> Bodies<'a> {
     }
 
     /// The whole of the next message, in `out`. One of more than `max` bytes is passed over with [`Error::Limit`].
-    pub async fn next_whole(
-        &mut self,
-        max: u64,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<(MessageAt, Result<(), Error>)>, Error> {
+    pub async fn next_whole(&mut self, max: u64, out: &mut Vec<u8>) -> Result<Option<(MessageAt, Result<(), Error>)>, Error> {
         out.clear();
         let mut begun = None;
         while let Some(next) = self.next().await? {

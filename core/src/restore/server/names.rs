@@ -1,0 +1,201 @@
+//! Which folder of the server a folder of the archive becomes.
+//!
+//! What must not come in: talking to the server.
+
+use crate::cyrus::names::{MailboxName, Namespace, Naming, Owner, View};
+use crate::error::Error;
+use crate::escape::shown;
+use crate::imap::client::Personal;
+use crate::time::{Civil, Time};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// How the tops of trees begin.
+pub const TREE: &str = "RESTORED";
+
+/// The names of one user's mailboxes on a server.
+#[derive(Clone, Debug)]
+pub struct Names {
+    naming: Naming,
+    namespace: Namespace,
+    personal: Personal,
+    owner: Owner,
+}
+
+impl Names {
+    /// As the server has told its namespace to this user.
+    pub fn new(naming: Naming, personal: Personal, owner: &Owner) -> Names {
+        let namespace = Namespace {
+            slash: personal.separator == b'/',
+            alt: personal.prefix.is_empty(),
+            domains: owner_has_domain(owner),
+            user_prefix: b"Other Users".to_vec(),
+            shared_prefix: b"Shared Folders".to_vec(),
+            alt_prefix: b"Alt Folders".to_vec(),
+        };
+        Names { naming, namespace, personal, owner: owner.clone() }
+    }
+
+    /// How names are read.
+    pub fn naming(&self) -> &Naming {
+        &self.naming
+    }
+
+    /// The name of a folder of the archive as the user sees it on the server. Refused for a deleted one, which has none.
+    pub fn original(&self, relative: &[u8]) -> Result<Vec<u8>, Error> {
+        let name = self.naming.parse_relative(&self.owner, relative)?;
+        let view = match &self.owner {
+            Owner::User(userid) => View::User(userid),
+            Owner::Shared => View::Admin,
+        };
+        self.naming.external(&self.namespace, view, &name).ok_or_else(|| {
+            let why = "has no name on the server any more; without --merge it is restored into a tree of its own";
+            Error::Refused(format!("{} {why}", shown(relative)))
+        })
+    }
+
+    /// The top of a tree with this name.
+    pub fn top(&self, stamp: &[u8]) -> Vec<u8> {
+        let parts = [TREE.as_bytes(), stamp].map(<[u8]>::to_vec);
+        [&self.personal.prefix[..], &parts.join(&self.personal.separator)].concat()
+    }
+
+    /// What all tops of trees match in LIST.
+    pub fn tops(&self) -> Vec<u8> {
+        [&self.personal.prefix[..], TREE.as_bytes(), &[self.personal.separator], b"%"].concat()
+    }
+
+    /// True if a name on the server is that of the user's own INBOX or of a folder of it. Under an empty prefix the tops of
+    /// other users' and of shared folders look like own ones, unless they have their usual names.
+    pub fn is_own(&self, name: &[u8]) -> bool {
+        let others = [&self.namespace.user_prefix, &self.namespace.shared_prefix];
+        let is_below = |top: &[u8]| name.strip_prefix(top).is_some_and(|rest| rest.first() == Some(&self.personal.separator));
+        let is_inbox = name.eq_ignore_ascii_case(b"INBOX");
+        is_inbox || (name.starts_with(&self.personal.prefix) && !others.iter().any(|top| is_below(top)))
+    }
+
+    /// True if a name on the server is that of a tree or of something in one.
+    pub fn is_in_tree(&self, name: &[u8]) -> bool {
+        let rest = name.strip_prefix(&self.personal.prefix[..]).and_then(|rest| rest.strip_prefix(TREE.as_bytes()));
+        rest.is_some_and(|rest| rest.is_empty() || rest[0] == self.personal.separator)
+    }
+
+    /// What everything below a name matches in LIST.
+    pub fn below(&self, name: &[u8]) -> Vec<u8> {
+        [name, &[self.personal.separator], b"*"].concat()
+    }
+
+    /// Where a folder of the archive is in a tree: INBOX as `INBOX`, and what is below INBOX beside it. What would then
+    /// have the name of something else keeps its whole name: `INBOX.INBOX`, `INBOX.DELETED.x`, and `DELETED.x.5F00AA11`, which
+    /// is a deleted folder.
+    pub fn in_tree(&self, top: &[u8], relative: &[u8]) -> Result<Vec<u8>, Error> {
+        let name = self.naming.parse_relative(&self.owner, relative)?;
+        let parts = tree_parts(&name);
+        let spelled: Vec<Vec<u8>> = parts.iter().map(|part| self.spell(part)).collect();
+        Ok([top, &[self.personal.separator], &spelled.join(&self.personal.separator)].concat())
+    }
+
+    /// A component with real dots, as the separator makes it be written.
+    fn spell(&self, part: &[u8]) -> Vec<u8> {
+        if self.namespace.slash {
+            return part.to_vec();
+        }
+        part.iter().map(|&c| if c == b'.' { b'^' } else { c }).collect()
+    }
+}
+
+fn owner_has_domain(owner: &Owner) -> bool {
+    matches!(owner, Owner::User(userid) if userid.contains(&b'@'))
+}
+
+fn tree_parts(name: &MailboxName) -> Vec<Vec<u8>> {
+    let below = name.below_owner();
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    if let Some(time) = name.deleted() {
+        parts.push(b"DELETED".to_vec());
+        parts.extend_from_slice(below);
+        parts.push(format!("{time:X}").into_bytes());
+        return parts;
+    }
+    let is_taken = |first: &Vec<u8>| first.eq_ignore_ascii_case(b"INBOX") || first.eq_ignore_ascii_case(b"DELETED");
+    if name.localpart().is_some() && below.first().is_none_or(is_taken) {
+        parts.push(b"INBOX".to_vec());
+    }
+    parts.extend_from_slice(below);
+    parts
+}
+
+/// A point in time as a component of a name, such as `2026-11-17T09-00-12Z`: no separator of any server is in it. That of the
+/// snapshot makes the name of a tree, so that the same restore goes on in the same tree.
+pub fn stamp(time: Time) -> String {
+    let Civil { year, month, day, hour, minute, second } = Civil::from_time(time);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}-{minute:02}-{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(prefix: &str, separator: u8) -> Names {
+        let personal = Personal { prefix: prefix.as_bytes().to_vec(), separator };
+        Names::new(Naming::default(), personal, &Owner::User(b"anna".to_vec()))
+    }
+
+    fn text(bytes: Result<Vec<u8>, Error>) -> String {
+        String::from_utf8(bytes.expect("a name")).expect("text")
+    }
+
+    #[test]
+    fn originals_are_named_as_the_server_says() {
+        for (prefix, separator, inbox, sent) in [
+            ("INBOX.", b'.', "INBOX", "INBOX.Sent.a^b"),
+            ("", b'/', "INBOX", "Sent/a.b"),
+            ("INBOX/", b'/', "INBOX", "INBOX/Sent/a.b"),
+        ] {
+            let names = names(prefix, separator);
+            assert_eq!(text(names.original(b"INBOX")), inbox);
+            assert_eq!(text(names.original(b"INBOX.Sent.a^b")), sent);
+        }
+        assert!(names("", b'/').original(b"DELETED.Sent.6B047E5B").is_err());
+    }
+
+    #[test]
+    fn no_two_folders_have_one_place_in_a_tree() {
+        let names = names("INBOX.", b'.');
+        let top = names.top(b"x");
+        assert_eq!(top, b"INBOX.RESTORED.x");
+        let places: Vec<String> = [
+            "INBOX",
+            "INBOX.Sent.a^b",
+            "INBOX.INBOX",
+            "INBOX.inbox.x",
+            "INBOX.INBOX.INBOX",
+            "INBOX.DELETED.Sent.6B047E5B",
+            "DELETED.Sent.6B047E5B",
+            "DELETED.6B047E5B",
+        ]
+        .iter()
+        .map(|name| text(names.in_tree(&top, name.as_bytes())).split_off(top.len() + 1))
+        .collect();
+        assert_eq!(
+            places,
+            [
+                "INBOX",
+                "Sent.a^b",
+                "INBOX.INBOX",
+                "INBOX.inbox.x",
+                "INBOX.INBOX.INBOX",
+                "INBOX.DELETED.Sent.6B047E5B",
+                "DELETED.Sent.6B047E5B",
+                "DELETED.6B047E5B"
+            ]
+        );
+        assert!(names.is_in_tree(&top) && names.is_in_tree(b"INBOX.RESTORED") && !names.is_in_tree(b"INBOX.RESTORED2"));
+    }
+
+    #[test]
+    fn a_stamp_has_no_separator() {
+        assert_eq!(stamp(Time::from_secs(1_795_456_811)), "2026-11-23T18-00-11Z");
+    }
+}
