@@ -127,6 +127,7 @@ impl HostOptions {
             threads,
             stop: Some(stop::flag()),
             tape: tape::current(),
+            ..Config::default()
         }
     }
 

@@ -11,6 +11,8 @@ use core::fmt;
 pub enum Fault {
     /// The name does not exist.
     NotFound,
+    /// What was to be created is there already.
+    Exists,
     /// Somebody else holds a lock that excludes ours.
     Busy,
     /// No permission, or a read-only file system.
@@ -35,6 +37,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::NotFound => f.write_str("does not exist"),
+            Fault::Exists => f.write_str("exists already"),
             Fault::Busy => f.write_str("is locked by another process"),
             Fault::Denied => f.write_str("permission denied"),
             Fault::NoSpace => f.write_str("no space left"),

@@ -25,6 +25,10 @@
 //! A [`Place`] names a root. [`Root::Host`] is the mail server's file system: the only operation on it that writes is
 //! [`How::Lock`], which may create a lock file. Everything else that writes must be in [`Root::Store`] or go to a file of
 //! [`Op::Scratch`]; a driver refuses the rest with [`Fault::Driver`].
+//!
+//! [`Root::Target`] is where a restore puts files. Names in it come from mailboxes, so nothing there follows a symbolic link,
+//! and nothing that is there is ever written over: [`Op::Put`] and its like create, or answer [`Fault::Exists`]. A driver that
+//! was given no target refuses all of it.
 
 use crate::archive::member::{Kind, MemberInfo};
 use crate::error::Fault;
@@ -48,6 +52,9 @@ pub enum Root {
     Host,
     /// The directory that holds the archives. Paths are relative to it.
     Store,
+    /// The directory that is restored into. Paths are relative to it, without `.` and `..`. No symbolic link in it is followed,
+    /// but for those on the way to a directory that the driver's configuration names.
+    Target,
 }
 
 /// A file or directory by name.
@@ -68,6 +75,11 @@ impl Place {
     /// A path in the store.
     pub fn store(path: impl Into<Vec<u8>>) -> Place {
         Place { root: Root::Store, path: path.into() }
+    }
+
+    /// A path in the target.
+    pub fn target(path: impl Into<Vec<u8>>) -> Place {
+        Place { root: Root::Target, path: path.into() }
     }
 
     /// The place `name` below this directory. `name` is one of ours or was made safe; it is not checked here.
@@ -99,6 +111,7 @@ impl fmt::Debug for Place {
         let root = match self.root {
             Root::Host => "host:",
             Root::Store => "store:",
+            Root::Target => "target:",
         };
         write!(f, "{root}{}", self.shown())
     }
@@ -187,15 +200,26 @@ pub struct DirEntry {
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum How {
-    /// For reading. Regular files only; the last component may not be a symbolic link on [`Root::Store`].
+    /// For reading. Regular files only; the last component may be a symbolic link on [`Root::Host`] alone.
     Read,
     /// For locking: created empty if need be, with its directories, belonging to the owner of the Cyrus files
     /// (mode 0600, directories 0755). Never truncated, never written.
     Lock,
     /// For reading and writing in [`Root::Store`]; must exist.
     Write,
-    /// For reading and writing in [`Root::Store`]; must not exist; mode 0600.
+    /// For reading and writing in [`Root::Store`] or [`Root::Target`]; must not exist; mode 0600.
     Create,
+}
+
+/// What a file or directory of the target is given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attributes {
+    /// Permission bits.
+    pub mode: u32,
+    /// User and group; `None` for whoever restores.
+    pub owner: Option<(u32, u32)>,
+    /// Last change of the content; `None` for now. Directories do not keep it.
+    pub mtime: Option<Time>,
 }
 
 /// The mode of a lock.
@@ -274,21 +298,63 @@ pub enum Op {
     },
     /// Returns when data and length are durable (fdatasync) -> [`Reply::Unit`].
     Sync(FileId),
-    /// Returns when the names in a directory of the store are durable -> [`Reply::Unit`].
+    /// Returns when the names in a directory of the store are durable -> [`Reply::Unit`]. In the target: when all of the file
+    /// system that it is on is.
     SyncDir(Place),
     /// Makes a directory and those above it in the store, mode 0700, and makes their names durable -> [`Reply::Unit`].
     MakeDir(Place),
-    /// Renames within the store, replacing -> [`Reply::Unit`].
+    /// Renames within the store, or within the target, replacing -> [`Reply::Unit`].
     Rename {
         /// Old name.
         from: Place,
         /// New name.
         to: Place,
     },
-    /// Removes a name in the store -> [`Reply::Unit`].
+    /// Removes a name in the store, or one in the target that this task has created -> [`Reply::Unit`].
     Unlink(Place),
     /// Removes an empty directory of the store -> [`Reply::Unit`].
     RemoveDir(Place),
+    /// Creates a file in the target with all of its content -> [`Reply::Bytes`], the buffer, cleared. [`Fault::Exists`] if the
+    /// name exists, whatever it is; the directory must exist. A file that could not be written whole is removed again.
+    Put {
+        /// Its name.
+        place: Place,
+        /// Its content.
+        data: Vec<u8>,
+        /// What it is given.
+        attributes: Attributes,
+    },
+    /// Makes a directory in the target and those above it that are missing, all with these attributes -> [`Reply::Unit`], also
+    /// if it is there. [`Fault::WrongKind`] if something else is in its place.
+    PutDir {
+        /// Its name.
+        place: Place,
+        /// What it is given.
+        attributes: Attributes,
+    },
+    /// Creates a symbolic link in the target -> [`Reply::Unit`]; [`Fault::Exists`] if the name exists.
+    PutLink {
+        /// Its name.
+        place: Place,
+        /// What it points to.
+        to: Vec<u8>,
+        /// Its user and group.
+        owner: Option<(u32, u32)>,
+    },
+    /// Gives a file of the target one more name (link(2)) -> [`Reply::Unit`]; [`Fault::Exists`] if the name exists.
+    Link {
+        /// A name that it has.
+        from: Place,
+        /// The new one.
+        to: Place,
+    },
+    /// Gives a file of the target that is open for writing its attributes -> [`Reply::Unit`].
+    Attribute {
+        /// The file.
+        file: FileId,
+        /// What it is given.
+        attributes: Attributes,
+    },
     /// Closes a file and drops its locks -> [`Reply::Unit`].
     Close(FileId),
     /// Locks a whole file, never waits: [`Fault::Busy`] if excluded -> [`Reply::Unit`].
@@ -683,6 +749,31 @@ impl Io {
     /// See [`Op::RemoveDir`].
     pub async fn remove_dir(&self, place: &Place) -> Result<(), Fault> {
         expect_reply!(self.start(Op::RemoveDir(place.clone())), Reply::Unit => ())
+    }
+
+    /// See [`Op::Put`].
+    pub async fn put(&self, place: &Place, data: Vec<u8>, attributes: Attributes) -> Result<Vec<u8>, Fault> {
+        expect_reply!(self.start(Op::Put { place: place.clone(), data, attributes }), Reply::Bytes(b) => b)
+    }
+
+    /// See [`Op::PutDir`].
+    pub async fn put_dir(&self, place: &Place, attributes: Attributes) -> Result<(), Fault> {
+        expect_reply!(self.start(Op::PutDir { place: place.clone(), attributes }), Reply::Unit => ())
+    }
+
+    /// See [`Op::PutLink`].
+    pub async fn put_link(&self, place: &Place, to: Vec<u8>, owner: Option<(u32, u32)>) -> Result<(), Fault> {
+        expect_reply!(self.start(Op::PutLink { place: place.clone(), to, owner }), Reply::Unit => ())
+    }
+
+    /// See [`Op::Link`].
+    pub async fn link(&self, from: &Place, to: &Place) -> Result<(), Fault> {
+        expect_reply!(self.start(Op::Link { from: from.clone(), to: to.clone() }), Reply::Unit => ())
+    }
+
+    /// See [`Op::Attribute`].
+    pub async fn attribute(&self, file: FileId, attributes: Attributes) -> Result<(), Fault> {
+        expect_reply!(self.start(Op::Attribute { file, attributes }), Reply::Unit => ())
     }
 
     /// See [`Op::Close`].

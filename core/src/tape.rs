@@ -8,7 +8,7 @@ use crate::archive::member::{Kind, MemberInfo};
 use crate::error::{Damage, Fault};
 use crate::escape::{percent, shown, unpercent};
 use crate::guid::Guid;
-use crate::io::{DirEntry, FileId, FileKind, Input, Op, OpId, Place, Reply, Root, Stat, StreamId};
+use crate::io::{Attributes, DirEntry, FileId, FileKind, Input, Op, OpId, Place, Reply, Root, Stat, StreamId};
 use crate::lines::{Line, Words, parse_number, parse_time};
 use crate::time::{Span, Time};
 use alloc::format;
@@ -23,12 +23,24 @@ fn place(place: &Place) -> String {
     let root = match place.root {
         Root::Host => "host:",
         Root::Store => "store:",
+        Root::Target => "target:",
     };
     format!("{root}{}", percent(&place.path, b""))
 }
 
 fn data(bytes: &[u8]) -> String {
     if bytes.len() <= SHOWN_MAX { percent(bytes, b"") } else { format!("{}:{}", bytes.len(), Guid::of(bytes)) }
+}
+
+fn given(attributes: &Attributes) -> String {
+    let mut text = format!("{:o}", attributes.mode);
+    if let Some((uid, gid)) = attributes.owner {
+        text.push_str(&format!(",{uid},{gid}"));
+    }
+    if let Some(mtime) = attributes.mtime {
+        text.push_str(&format!(",{mtime}"));
+    }
+    text
 }
 
 /// The line of an operation, without its end.
@@ -55,6 +67,11 @@ pub fn operation(id: OpId, op: &Op) -> String {
         Op::Rename { from, to } => format!("rename {} {}", place(from), place(to)),
         Op::Unlink(at) => format!("unlink {}", place(at)),
         Op::RemoveDir(at) => format!("remove-dir {}", place(at)),
+        Op::Put { place: at, data: bytes, attributes } => format!("put {} {} {}", place(at), given(attributes), data(bytes)),
+        Op::PutDir { place: at, attributes } => format!("put-dir {} {}", place(at), given(attributes)),
+        Op::PutLink { place: at, to, .. } => format!("put-link {} {}", place(at), percent(to, b"")),
+        Op::Link { from, to } => format!("link {} {}", place(from), place(to)),
+        Op::Attribute { file, attributes } => format!("attribute {} {}", file.0, given(attributes)),
         Op::Close(file) => format!("close {}", file.0),
         Op::Lock { file, mode } => format!("lock {} {mode:?}", file.0),
         Op::Unlock(file) => format!("unlock {}", file.0),
@@ -74,8 +91,9 @@ pub fn operation(id: OpId, op: &Op) -> String {
 }
 
 /// Faults that have a word; [`Fault::Os`] has a number.
-const FAULTS: [(&str, Fault); 9] = [
+const FAULTS: [(&str, Fault); 10] = [
     ("not-found", Fault::NotFound),
+    ("exists", Fault::Exists),
     ("busy", Fault::Busy),
     ("denied", Fault::Denied),
     ("no-space", Fault::NoSpace),

@@ -492,6 +492,8 @@ impl SimDisk {
             Op::Rename { from, to } => self.rename(from, to),
             Op::Unlink(place) => self.unlink(place),
             Op::RemoveDir(place) => self.remove_dir(place),
+            // This world has no target.
+            Op::Put { .. } | Op::PutDir { .. } | Op::PutLink { .. } | Op::Link { .. } | Op::Attribute { .. } => Err(Fault::Driver),
             Op::Close(file) => {
                 self.handles.remove(&file).ok_or(Fault::Driver)?;
                 self.locks.retain(|lock| lock.file != Some(file));
@@ -604,12 +606,12 @@ impl SimDisk {
 
     fn open(&mut self, place: Place, how: How) -> Result<FileId, Fault> {
         let found = match (place.root, how) {
-            (Root::Host, How::Write | How::Create) => return Err(Fault::Driver),
+            (Root::Host, How::Write | How::Create) | (Root::Target, _) => return Err(Fault::Driver),
             (Root::Store, _) => self.live.get(&place).copied().ok_or(Fault::NotFound),
             (Root::Host, _) => self.find(&place),
         };
         let ino = match (found, how) {
-            (Ok(_), How::Create) => return Err(Fault::Os(17)),
+            (Ok(_), How::Create) => return Err(Fault::Exists),
             (Ok(ino), _) => ino,
             (Err(Fault::NotFound), How::Create | How::Lock) => self.create(&place, how)?,
             (Err(fault), _) => return Err(fault),
@@ -795,6 +797,11 @@ impl SimDisk {
             Op::Rename { from, to } => format!("rename {} to {}", base(from), base(to)),
             Op::Unlink(place) => format!("remove {}", base(place)),
             Op::RemoveDir(dir) => format!("remove directory {}", dir.shown()),
+            Op::Put { place, data, .. } => format!("put {} {} bytes", base(place), data.len()),
+            Op::PutDir { place, .. } => format!("put directory {}", base(place)),
+            Op::PutLink { place, .. } => format!("put link {}", base(place)),
+            Op::Link { to, .. } => format!("link {}", base(to)),
+            Op::Attribute { file, .. } => format!("attribute {}", self.name_of(*file)),
             Op::Close(file) => format!("close {}", self.name_of(*file)),
             Op::Lock { file, mode } => format!("lock {} {mode:?}", self.name_of(*file)).to_lowercase(),
             Op::Unlock(file) => format!("unlock {}", self.name_of(*file)),

@@ -9,6 +9,7 @@ use crate::fault::fault;
 use crate::files::{self, OpenFile, Table};
 use crate::locks;
 use crate::roots::Roots;
+use crate::target::{self, Target};
 use crate::users::Owner;
 use crate::workers;
 use cylinder_core::error::Fault;
@@ -21,6 +22,7 @@ use std::os::fd::AsFd;
 /// What operations are done with.
 pub struct Exec {
     roots: Roots,
+    target: Target,
     owner: Option<Owner>,
     files: Table,
     tools: workers::Tools,
@@ -30,8 +32,8 @@ pub struct Exec {
 
 impl Exec {
     /// Nothing is opened yet.
-    pub fn new(roots: Roots, owner: Option<Owner>) -> Exec {
-        Exec { roots, owner, files: Table::default(), tools: workers::Tools::default(), tick: None }
+    pub fn new(roots: Roots, target: Target, owner: Option<Owner>) -> Exec {
+        Exec { roots, target, owner, files: Table::default(), tools: workers::Tools::default(), tick: None }
     }
 
     /// Closes all files.
@@ -41,6 +43,9 @@ impl Exec {
 
     /// Does one operation, on the calling thread.
     pub fn run(&mut self, mut op: Op) -> Result<Reply, Fault> {
+        if is_in_target(&op) {
+            return self.run_in_target(op);
+        }
         match &mut op {
             Op::Stat(place) | Op::List { dir: place, .. } | Op::Open { place, .. } | Op::ReadWhole { place, .. } => {
                 self.roots.settle(place, true);
@@ -103,6 +108,55 @@ impl Exec {
             Op::Connect(_) | Op::Send { .. } | Op::Receive { .. } | Op::Complaint(_) | Op::Shut(_) => Err(Fault::Driver),
             Op::Clock => Ok(Reply::Clock(clock::stamping(), self.tick())),
             op @ (Op::Seal { .. } | Op::Unseal { .. }) => workers::run(&mut self.tools, op),
+            Op::Put { .. } | Op::PutDir { .. } | Op::PutLink { .. } | Op::Link { .. } | Op::Attribute { .. } => Err(Fault::Driver),
+        }
+    }
+
+    /// Does one operation on the target.
+    fn run_in_target(&mut self, op: Op) -> Result<Reply, Fault> {
+        match op {
+            Op::Put { place, mut data, attributes } => {
+                self.target.put(&place, &data, &attributes)?;
+                data.clear();
+                Ok(Reply::Bytes(data))
+            }
+            Op::PutDir { place, attributes } => self.target.put_dir(&place, &attributes).map(|()| Reply::Unit),
+            Op::PutLink { place, to, owner } => self.target.put_link(&place, &to, owner).map(|()| Reply::Unit),
+            Op::Link { from, to } => self.target.link(&from, &to).map(|()| Reply::Unit),
+            Op::Attribute { file, attributes } => {
+                target::attribute(self.files.get(file)?, &attributes).map(|()| Reply::Unit)
+            }
+            Op::Stat(place) => files::lstat_at(self.target.spot(&place)?.at()).map(Reply::Stat),
+            Op::List { dir, max } => dirs::list(self.target.spot_of_dir(&dir)?.at(), max).map(Reply::Names),
+            Op::Open { place, how } => {
+                let spot = self.target.spot(&place)?;
+                let (fd, writable) = match how {
+                    How::Read => (files::open_regular(spot.at(), &place)?.0, false),
+                    How::Create => (files::open_to_write(spot.at(), true)?, true),
+                    How::Write | How::Lock => return Err(Fault::Driver),
+                };
+                Ok(Reply::File(self.files.insert(OpenFile { fd, writable, root: Root::Target })))
+            }
+            Op::ReadWhole { place, max, mut buffer } => {
+                let (fd, stat) = files::open_regular(self.target.spot(&place)?.at(), &place)?;
+                files::read_whole(fd.as_fd(), &stat, max, &mut buffer)?;
+                Ok(Reply::Whole(buffer, stat))
+            }
+            Op::ReadLink(place) => {
+                let spot = self.target.spot(&place)?;
+                let target = readlinkat(spot.at().dir, spot.at().path, Vec::new());
+                target.map(|target| Reply::Bytes(target.into_bytes())).map_err(fault)
+            }
+            Op::Rename { from, to } => {
+                let (from, to) = (self.target.spot(&from)?, self.target.spot(&to)?);
+                done(renameat(from.at().dir, from.at().path, to.at().dir, to.at().path))
+            }
+            Op::Unlink(place) => {
+                let spot = self.target.spot(&place)?;
+                done(unlinkat(spot.at().dir, spot.at().path, AtFlags::empty()))
+            }
+            Op::SyncDir(place) => done(rustix::fs::syncfs(self.target.spot_of_dir(&place)?.at().dir)),
+            _ => Err(Fault::Driver),
         }
     }
 
@@ -129,6 +183,7 @@ impl Exec {
     fn open_lock(&self, place: &Place) -> Result<std::os::fd::OwnedFd, Fault> {
         let at = self.roots.at(place)?;
         let fd = match place.root {
+            Root::Target => return Err(Fault::Driver),
             Root::Host => locks::open_on_host(at, self.owner)?,
             Root::Store => match locks::open_in_store(at) {
                 Err(Errno::NOENT) => {
@@ -155,6 +210,19 @@ impl Exec {
         let measure =
             |roots: &Roots| tempfile::tempfile_in(roots.store_path()).ok().and_then(|f| clock::measure(f.as_fd()).ok());
         *self.tick.get_or_insert_with(|| measure(&self.roots).unwrap_or_else(clock::kernel_tick))
+    }
+}
+
+/// True for an operation on a name in the target, or one that there is nowhere else.
+fn is_in_target(op: &Op) -> bool {
+    match op {
+        Op::Put { .. } | Op::PutDir { .. } | Op::PutLink { .. } | Op::Link { .. } | Op::Attribute { .. } => true,
+        Op::Stat(place) | Op::List { dir: place, .. } | Op::Open { place, .. } | Op::ReadWhole { place, .. } => {
+            place.root == Root::Target
+        }
+        Op::ReadLink(place) | Op::Unlink(place) | Op::SyncDir(place) => place.root == Root::Target,
+        Op::Rename { from, to } => from.root == Root::Target || to.root == Root::Target,
+        _ => false,
     }
 }
 

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 pub fn fault(errno: Errno) -> Fault {
     match errno {
         Errno::NOENT | Errno::NOTDIR => Fault::NotFound,
+        Errno::EXIST => Fault::Exists,
         Errno::AGAIN => Fault::Busy,
         Errno::ACCESS | Errno::PERM | Errno::ROFS => Fault::Denied,
         Errno::NOSPC | Errno::DQUOT => Fault::NoSpace,

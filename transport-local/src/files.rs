@@ -77,6 +77,11 @@ pub fn stat_at(at: At) -> Result<Stat, Fault> {
     statat(at.dir, at.path, AtFlags::empty()).map(stat_of).map_err(fault)
 }
 
+/// lstat(2).
+pub fn lstat_at(at: At) -> Result<Stat, Fault> {
+    statat(at.dir, at.path, AtFlags::SYMLINK_NOFOLLOW).map(stat_of).map_err(fault)
+}
+
 /// fstat(2).
 pub fn stat_fd(fd: BorrowedFd) -> Result<Stat, Fault> {
     fstat(fd).map(stat_of).map_err(fault)
@@ -126,9 +131,9 @@ pub fn open_to_read(at: At, flags: OFlags) -> Result<OwnedFd, Errno> {
     open(flags | OFlags::NOATIME).or_else(|errno| if errno == Errno::PERM { open(flags) } else { Err(errno) })
 }
 
-/// Opens a regular file for reading. In the store a symbolic link as the last component is refused.
+/// Opens a regular file for reading. Outside of the host's tree a symbolic link as the last component is refused.
 pub fn open_regular(at: At, place: &Place) -> Result<(OwnedFd, Stat), Fault> {
-    let flags = if place.root == Root::Store { OFlags::NOFOLLOW } else { OFlags::empty() };
+    let flags = if place.root == Root::Host { OFlags::empty() } else { OFlags::NOFOLLOW };
     let fd = open_to_read(at, flags).map_err(fault)?;
     let stat = check_regular(fd.as_fd())?;
     Ok((fd, stat))

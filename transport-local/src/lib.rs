@@ -23,6 +23,7 @@ mod files;
 mod locks;
 mod roots;
 mod tape;
+mod target;
 mod users;
 mod workers;
 
@@ -50,6 +51,11 @@ pub struct Config {
     /// The directory that holds the archives. It must exist: a store that is not mounted must not be made anew in its mount
     /// point.
     pub store: PathBuf,
+    /// The directory that is restored into. None: nothing is.
+    pub target: Option<PathBuf>,
+    /// Directories below the target, without a slash at either end, on the way to which symbolic links are followed, as a chroot
+    /// into the target would.
+    pub trusted: Vec<Vec<u8>>,
     /// User and group of the lock files that are created; see [`owner_of`]. None: those of the nearest directory that exists.
     pub cyrus_owner: Option<(u32, u32)>,
     /// Threads that deflate and inflate. 0: the calling thread does it.
@@ -90,9 +96,10 @@ enum Drained<T> {
 impl Local {
     /// Nothing is opened and no thread is started before a machine asks for it.
     pub fn new(config: Config) -> Local {
-        let Config { root, store, cyrus_owner, threads, stop, tape } = config;
+        let Config { root, store, target, trusted, cyrus_owner, threads, stop, tape } = config;
         let owner = cyrus_owner.map(|(uid, gid)| users::Owner { uid, gid });
-        let (exec, workers) = (exec::Exec::new(roots::Roots::new(root, store), owner), workers::Workers::new(threads));
+        let (roots, target) = (roots::Roots::new(root, store), target::Target::new(target, trusted));
+        let (exec, workers) = (exec::Exec::new(roots, target, owner), workers::Workers::new(threads));
         Local { exec, workers, connections: None, stop, tape }
     }
 

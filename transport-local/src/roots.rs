@@ -65,6 +65,8 @@ impl Roots {
         match place.root {
             Root::Store if leaves_the_store(path) => Err(Fault::Driver),
             Root::Host if !path.starts_with(b"/") => Err(Fault::Driver),
+            // That is reached in another way.
+            Root::Target => Err(Fault::Driver),
             // No file can have such a name; the kernel would not even be given all of it.
             _ if path.contains(&0) => Err(Fault::NotFound),
             Root::Store => Ok(At { dir: self.store.dir()?, path }),
@@ -94,7 +96,7 @@ impl Roots {
     pub fn in_store<'a>(&'a self, place: &'a Place) -> Result<At<'a>, Fault> {
         match place.root {
             Root::Store => self.at(place),
-            Root::Host => Err(Fault::Driver),
+            Root::Host | Root::Target => Err(Fault::Driver),
         }
     }
 
@@ -105,7 +107,7 @@ impl Roots {
 }
 
 /// The path without symbolic links, as seen from inside `root`. What does not exist, or has too many links, stays as it is.
-fn follow(root: BorrowedFd<'_>, path: &[u8]) -> Vec<u8> {
+pub fn follow(root: BorrowedFd<'_>, path: &[u8]) -> Vec<u8> {
     let names = |path: &[u8]| -> VecDeque<Vec<u8>> { path.split(|&b| b == b'/').map(<[u8]>::to_vec).collect() };
     let (mut todo, mut done, mut links) = (names(path), Vec::new(), 0);
     while let Some(name) = todo.pop_front() {

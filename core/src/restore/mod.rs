@@ -5,6 +5,10 @@
 //! folders. What must not come in: servers and their protocols, but in [`server`].
 
 pub mod bodies;
+pub mod draft;
 pub mod fields;
+pub mod forms;
+pub mod report;
+pub mod safe;
 pub mod select;
 pub mod server;

@@ -27,7 +27,6 @@ use crate::time::Time;
 use crate::view::{self, Locations, MessageRow, When};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Bytes of a message that are looked at for its Message-ID, and how many if its header does not end there.

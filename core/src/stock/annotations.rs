@@ -76,7 +76,8 @@ pub fn from_json(json: &[u8], uniqueid: &[u8], owner: &[u8]) -> Result<Vec<u8>, 
     Ok(flat::emit(&entries))
 }
 
-fn push_string(out: &mut String, text: &[u8]) {
+/// Appends a JSON string; what is no UTF-8 is replaced.
+pub(crate) fn push_string(out: &mut String, text: &[u8]) {
     out.push('"');
     for c in String::from_utf8_lossy(text).chars() {
         match c {

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::Command;
 
 const EBADF: Fault = Fault::Os(9);
-const EEXIST: Fault = Fault::Os(17);
+const EEXIST: Fault = Fault::Exists;
 const EINVAL: Fault = Fault::Os(22);
 
 fn read_whole(world: &mut World, place: Place, max: u64) -> Result<Vec<u8>, Fault> {
