@@ -23,6 +23,7 @@ pub enum Command {
     Log(Log),
     List(List),
     Replay(Replay),
+    Restore(Restore),
     Serve(Serve),
     Show(Show),
     Extract(Extract),
@@ -550,4 +551,110 @@ pub struct Version {
     /// one JSON object
     #[argh(switch)]
     pub json: bool,
+}
+
+/// Put mail back.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "restore", note = "{command_name} returns 0 if all is back, 3 if something is not.")]
+pub struct Restore {
+    /// userid, or %shared
+    #[argh(positional)]
+    pub user: String,
+
+    /// folders, by the names of `cylinder list`
+    #[argh(positional)]
+    pub folders: Vec<String>,
+
+    /// directory of the archives (default: $CYLINDER_STORE)
+    #[argh(option, arg_name = "dir")]
+    pub store: Option<String>,
+
+    /// as of this snapshot or time (default: the newest)
+    #[argh(option, arg_name = "when")]
+    pub at: Option<String>,
+
+    /// a folder and all below it
+    #[argh(option, arg_name = "folder")]
+    pub subtree: Option<String>,
+
+    /// all folders
+    #[argh(switch)]
+    pub all: bool,
+
+    /// only what has been deleted since
+    #[argh(switch)]
+    pub only_deleted: bool,
+
+    /// into a new tree of folders, RESTORED and the time of the snapshot (the default)
+    #[argh(switch)]
+    pub to_tree: bool,
+
+    /// name of that tree instead of the time of the snapshot
+    #[argh(option, arg_name = "name")]
+    pub tree: Option<String>,
+
+    /// into the folders from which it comes, only what the user does not have any more
+    #[argh(switch)]
+    pub merge: bool,
+
+    /// only flags and keywords, of messages that are still there
+    #[argh(switch)]
+    pub flags_only: bool,
+
+    /// mailboxes as they were, through Cyrus's replication protocol
+    #[argh(switch)]
+    pub exact: bool,
+
+    /// with --exact: back up and then replace mailboxes that are there
+    #[argh(switch)]
+    pub replace: bool,
+
+    /// with --exact: partition of mailboxes that are made (default: as it was)
+    #[argh(option, arg_name = "name")]
+    pub partition: Option<String>,
+
+    /// remove restored trees whose time has come
+    #[argh(switch)]
+    pub cleanup: bool,
+
+    /// how long the tree is meant to be there, such as 7d
+    #[argh(option, arg_name = "time")]
+    pub expire: Option<String>,
+
+    /// if there is no room: stop (the default), or warn and restore what fits
+    #[argh(option, arg_name = "stop|warn")]
+    pub over_quota: Option<String>,
+
+    /// the IMAP server: tcp:ADDRESS:PORT on this host, unix:PATH, ssh+tcp://HOST/ADDRESS:PORT, ssh+unix://HOST/PATH,
+    /// exec:PROGRAM (default: tcp:127.0.0.1:143)
+    #[argh(option, arg_name = "where")]
+    pub server: Option<String>,
+
+    /// ssh and its options, separated by spaces (default: ssh)
+    #[argh(option, arg_name = "words")]
+    pub ssh: Option<String>,
+
+    /// who logs in: an administrator, or the user (the default)
+    #[argh(option, arg_name = "userid")]
+    pub login: Option<String>,
+
+    /// the password is the first line of this file
+    #[argh(option, arg_name = "file")]
+    pub password_file: Option<String>,
+
+    /// the password is in this environment variable (default: it is asked for)
+    #[argh(option, arg_name = "name")]
+    pub password_env: Option<String>,
+
+    /// only say what would be done
+    #[argh(switch)]
+    pub dry_run: bool,
+
+    /// tell in JSON
+    #[argh(switch)]
+    pub json: bool,
+
+    /// tell only what failed
+    #[argh(switch)]
+    pub quiet: bool,
 }

@@ -8,6 +8,7 @@ mod exit;
 mod fleet;
 mod host;
 mod output;
+mod server;
 mod stop;
 mod tape;
 mod when;
@@ -62,6 +63,7 @@ fn run(command: Command) -> Outcome {
         Command::List(args) => cmd::list::run(&args),
         Command::Log(args) => cmd::log::run(&args),
         Command::Replay(args) => cmd::replay::run(&args),
+        Command::Restore(args) => cmd::restore::run(&args),
         Command::Serve(args) => cmd::serve::run(&args),
         Command::Show(args) => cmd::show::run(&args),
         Command::Users(args) => cmd::users::run(&args),

@@ -493,7 +493,9 @@ impl SimDisk {
             Op::Unlink(place) => self.unlink(place),
             Op::RemoveDir(place) => self.remove_dir(place),
             // This world has no target.
-            Op::Put { .. } | Op::PutDir { .. } | Op::PutLink { .. } | Op::Link { .. } | Op::Attribute { .. } => Err(Fault::Driver),
+            Op::Put { .. } | Op::PutDir { .. } | Op::PutLink { .. } | Op::Link { .. } | Op::Attribute { .. } => {
+                Err(Fault::Driver)
+            }
             Op::Close(file) => {
                 self.handles.remove(&file).ok_or(Fault::Driver)?;
                 self.locks.retain(|lock| lock.file != Some(file));

@@ -108,7 +108,9 @@ impl Exec {
             Op::Connect(_) | Op::Send { .. } | Op::Receive { .. } | Op::Complaint(_) | Op::Shut(_) => Err(Fault::Driver),
             Op::Clock => Ok(Reply::Clock(clock::stamping(), self.tick())),
             op @ (Op::Seal { .. } | Op::Unseal { .. }) => workers::run(&mut self.tools, op),
-            Op::Put { .. } | Op::PutDir { .. } | Op::PutLink { .. } | Op::Link { .. } | Op::Attribute { .. } => Err(Fault::Driver),
+            Op::Put { .. } | Op::PutDir { .. } | Op::PutLink { .. } | Op::Link { .. } | Op::Attribute { .. } => {
+                Err(Fault::Driver)
+            }
         }
     }
 
@@ -123,9 +125,7 @@ impl Exec {
             Op::PutDir { place, attributes } => self.target.put_dir(&place, &attributes).map(|()| Reply::Unit),
             Op::PutLink { place, to, owner } => self.target.put_link(&place, &to, owner).map(|()| Reply::Unit),
             Op::Link { from, to } => self.target.link(&from, &to).map(|()| Reply::Unit),
-            Op::Attribute { file, attributes } => {
-                target::attribute(self.files.get(file)?, &attributes).map(|()| Reply::Unit)
-            }
+            Op::Attribute { file, attributes } => target::attribute(self.files.get(file)?, &attributes).map(|()| Reply::Unit),
             Op::Stat(place) => files::lstat_at(self.target.spot(&place)?.at()).map(Reply::Stat),
             Op::List { dir, max } => dirs::list(self.target.spot_of_dir(&dir)?.at(), max).map(Reply::Names),
             Op::Open { place, how } => {

@@ -13,7 +13,9 @@ use crate::roots::{At, follow};
 use cylinder_core::error::Fault;
 use cylinder_core::io::{Attributes, Place, Root};
 use cylinder_core::time::Time;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, chownat, fchmod, fchown, futimens, mkdirat, openat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, chownat, fchmod, fchown, futimens, mkdirat, openat, unlinkat,
+};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Gid, Uid};
 use std::collections::BTreeMap;

@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod backup;
 pub mod compact;
+pub mod deliver;
 pub mod diff;
 pub mod erase;
 pub mod extract;
@@ -11,6 +12,7 @@ pub mod list;
 pub mod log;
 pub mod mark;
 pub mod replay;
+pub mod restore;
 pub mod serve;
 pub mod show;
 pub mod users;

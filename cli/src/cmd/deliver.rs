@@ -1,0 +1,273 @@
+//! `cylinder restore` into a running server.
+
+use super::archive;
+use crate::exit::Exit;
+use crate::host::{self, Outcome, Trouble};
+use crate::output::{self, count, size};
+use crate::server::Server;
+use cylinder_core::archive::read::Reader;
+use cylinder_core::cyrus::names::{Naming, Owner};
+use cylinder_core::error::Error;
+use cylinder_core::imap::client::Client;
+use cylinder_core::io::{Event, Io};
+use cylinder_core::restore::select::{Selection, Wish};
+use cylinder_core::restore::server::deliver::OverQuota;
+use cylinder_core::restore::server::mail::{Run, Target};
+use cylinder_core::restore::server::names::{Names, stamp};
+use cylinder_core::restore::server::report::{FolderReport, Report};
+use cylinder_core::restore::server::{flags, merge, tree};
+use cylinder_core::store::archive_dir;
+use cylinder_core::time::{Civil, Span};
+use cylinder_core::view::When;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// How mail comes back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum How {
+    /// Into a tree of its own: its name, if it is not the time of the snapshot.
+    Tree(Option<String>),
+    /// Into the folders from which it comes.
+    Merge,
+    /// Flags alone.
+    Flags,
+}
+
+/// What is to be done.
+pub struct Order {
+    /// Whose mail.
+    pub owner: Owner,
+    /// The directory of the archives.
+    pub store: PathBuf,
+    /// As of when.
+    pub when: When,
+    /// What of it.
+    pub wish: Wish,
+    /// How.
+    pub how: How,
+    /// Where to.
+    pub server: Server,
+    /// What to do when there is no room.
+    pub over_quota: OverQuota,
+    /// How long a tree is meant to be there.
+    pub expire: Option<Span>,
+    /// Only say what would be done.
+    pub rehearse: bool,
+    /// Tell in JSON.
+    pub json: bool,
+    /// Tell only what failed.
+    pub quiet: bool,
+}
+
+impl Order {
+    /// Does it.
+    pub fn run(&self) -> Outcome {
+        self.with_server(async |io, password| {
+            let reader = archive::open(io, &self.owner, &archive_dir(&self.owner)?).await?;
+            let report = self.restore(io, &reader, password).await;
+            reader.close().await;
+            report
+        })
+    }
+
+    /// Removes trees whose time has come.
+    pub fn clean_up(&self) -> Outcome {
+        self.with_server(async |io, password| {
+            let (mut client, names) = self.connect(io, password).await?;
+            let report = tree::clean_up(&mut client, &names, io.now(), self.rehearse).await?;
+            client.logout().await;
+            Ok(report)
+        })
+    }
+
+    fn with_server(&self, procedure: impl AsyncFnOnce(&Io, &[u8]) -> Result<Report, Error>) -> Outcome {
+        self.server.check()?;
+        let password = self.server.ask_password()?;
+        crate::stop::watch().map_err(|error| Error::Refused(format!("signals cannot be handled: {error}")))?;
+        let (_hub, streams) = self.server.streams()?;
+        let mut driver = host::store_driver(&self.store, host::threads(None)).with_connections(Box::new(streams));
+        let mut progress = output::Progress::new(self.quiet || self.json);
+        let mut on_event = |event: Event| match event {
+            Event::Expect { bytes, .. } => progress.expect(bytes),
+            Event::Progress { messages, bytes } => progress.add("restored", messages, bytes),
+            _ => {}
+        };
+        let report = host::run_with(&mut driver, async |io| procedure(&io, &password).await, &mut on_event);
+        progress.clear();
+        let report = report?;
+        self.tell(&report)?;
+        Ok(if report.is_clean() { Exit::Ok } else { Exit::Partial })
+    }
+
+    /// A connection as the owner of the mail, or as an administrator for shared folders.
+    async fn connect(&self, io: &Io, password: &[u8]) -> Result<(Client, Names), Error> {
+        let act_as = match &self.owner {
+            Owner::User(userid) => Some(&userid[..]),
+            Owner::Shared => None,
+        };
+        let mut client = self.server.imap(io, act_as, password).await?;
+        let names = Names::new(Naming::default(), client.namespace().await?, &self.owner);
+        Ok((client, names))
+    }
+
+    async fn restore(&self, io: &Io, reader: &Reader, password: &[u8]) -> Result<Report, Error> {
+        let selection = Selection::open(reader, &self.owner, self.when, self.wish.clone()).await?;
+        let taken = Civil::from_time(selection.at.commit.time);
+        if !self.quiet {
+            eprintln!("cylinder: snapshot {} of {taken}", selection.at.commit.number);
+        }
+        let (mut client, names) = self.connect(io, password).await?;
+        let report = match &self.how {
+            How::Flags => flags::restore(io, &selection, &mut client, &names, self.rehearse).await?,
+            _ => self.add(io, &selection, &mut client, &names).await?,
+        };
+        client.logout().await;
+        Ok(report)
+    }
+
+    async fn add(&self, io: &Io, selection: &Selection<'_>, client: &mut Client, names: &Names) -> Result<Report, Error> {
+        let (target, top) = match &self.how {
+            How::Tree(name) if self.owner != Owner::Shared => {
+                let default = stamp(selection.at.commit.time);
+                let top = names.top(name.as_ref().unwrap_or(&default).as_bytes());
+                (Target::Tree(top.clone()), Some(top))
+            }
+            How::Tree(_) => {
+                return Err(Error::Refused(String::from("shared folders have no user in whose mailbox a tree could be")));
+            }
+            _ => (Target::Original, None),
+        };
+        let elsewhere = if top.is_none() { merge::everywhere(client, names).await? } else { Default::default() };
+        let mut run = Run::new(io, selection, client, names, target);
+        run.leave_out(elsewhere);
+        run.over_quota = self.over_quota;
+        let planned = run.plan().await?;
+        if self.rehearse {
+            return Ok(planned);
+        }
+        let mut report = run.carry_out().await?;
+        if let (Some(top), Some(expire), None) = (top, self.expire, &report.ended_early) {
+            tree::note(client, names, &top, io.now().plus(expire), &mut report).await?;
+        }
+        Ok(report)
+    }
+
+    fn tell(&self, report: &Report) -> Result<(), Trouble> {
+        for note in &report.notes {
+            eprintln!("cylinder: {note}");
+        }
+        if self.json {
+            return Ok(output::json(&in_json(report, self.rehearse))?);
+        }
+        let folders = report.folders.iter().filter(|folder| !self.quiet || folder.failed > 0);
+        for folder in folders {
+            output::line(&line(folder, self.rehearse))?;
+            for failure in &folder.failures {
+                output::line(&format!("  {}: {}", failure.what, failure.why))?;
+            }
+            if folder.failed > folder.failures.len() as u64 {
+                output::line(&format!("  and {} more", folder.failed - folder.failures.len() as u64))?;
+            }
+        }
+        for failure in &report.failures {
+            output::line(&format!("{}: {}", failure.what, failure.why))?;
+        }
+        if let Some(why) = &report.ended_early {
+            output::line(&format!("ended early: {why}; run it again, and it goes on"))?;
+        }
+        if !self.quiet {
+            output::line(&sum(report, self.rehearse))?;
+        }
+        Ok(())
+    }
+}
+
+fn line(folder: &FolderReport, rehearse: bool) -> String {
+    let mut parts = Vec::new();
+    let mut part = |n: u64, what: &str| {
+        if n > 0 {
+            parts.push(format!("{n} {what}"));
+        }
+    };
+    part(folder.added, if rehearse { "to be added" } else { "added" });
+    part(folder.changed, if rehearse { "to be changed" } else { "changed" });
+    part(folder.present, "there already");
+    part(folder.elsewhere, "elsewhere");
+    part(folder.failed, "failed");
+    if let Some(why) = &folder.skipped {
+        parts.push(format!("left as it is: {why}"));
+    }
+    if parts.is_empty() {
+        parts.push(String::from("nothing to do"));
+    }
+    let made = if folder.is_created { " (new)" } else { "" };
+    let target = if folder.target.is_empty() { &folder.name } else { &folder.target };
+    format!("{target}{made}: {}", parts.join(", "))
+}
+
+fn sum(report: &Report, rehearse: bool) -> String {
+    let verb = if rehearse { "to be restored" } else { "restored" };
+    let (added, bytes) = (report.sum(|f| f.added), report.sum(|f| f.bytes));
+    let mut text = format!("{verb}: {} ({})", count(added, "message"), size(bytes));
+    let changed = report.sum(|f| f.changed);
+    if changed > 0 {
+        text += &format!(", {changed} changed");
+    }
+    let (created, failed) = (report.sum(|f| f.is_created.into()), report.sum(|f| f.failed) + report.failures.len() as u64);
+    text += &format!(" in {}, {created} of them new", count(report.folders.len() as u64, "folder"));
+    for (what, n) in &report.others {
+        text += &format!(", {n} {what}");
+    }
+    if failed > 0 {
+        text += &format!("; {failed} failed");
+    }
+    text
+}
+
+fn in_json(report: &Report, rehearse: bool) -> serde_json::Value {
+    let failures = |failures: &[cylinder_core::restore::server::report::Failure]| {
+        failures.iter().map(|failure| json!({ "what": failure.what, "why": failure.why })).collect::<Vec<_>>()
+    };
+    let folder = |folder: &FolderReport| {
+        json!({
+            "folder": folder.name, "target": folder.target, "created": folder.is_created, "added": folder.added,
+            "bytes": folder.bytes, "present": folder.present, "elsewhere": folder.elsewhere, "changed": folder.changed,
+            "skipped": folder.skipped, "failed": folder.failed, "failures": failures(&folder.failures),
+        })
+    };
+    json!({
+        "plan": rehearse, "tree": report.tree, "folders": report.folders.iter().map(folder).collect::<Vec<_>>(),
+        "others": report.others.iter().map(|(what, n)| json!({ "what": what, "count": n })).collect::<Vec<_>>(),
+        "failures": failures(&report.failures), "notes": report.notes, "ended_early": report.ended_early,
+        "clean": report.is_clean(),
+    })
+}
+
+/// A hundred years, in seconds.
+const SPAN_MAX: i64 = 100 * 365 * 86_400;
+
+/// How long something is meant to be there: `7d`, `12h`, `2w`; at most a hundred years.
+pub fn span(text: &str) -> Option<Span> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let unit = match unit {
+        "h" => 3600,
+        "d" => 86_400,
+        "w" => 7 * 86_400,
+        _ => return None,
+    };
+    let seconds = i64::from(number.parse::<u32>().ok()?) * unit;
+    (seconds <= SPAN_MAX).then(|| Span::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_days_hours_or_weeks() {
+        assert_eq!(span("7d"), Some(Span::from_secs(604_800)));
+        assert_eq!([span("12h"), span("1w")], [Some(Span::from_secs(43_200)), span("7d")]);
+        assert_eq!([span(""), span("7"), span("d"), span("-1d"), span("\u{e9}")], [None; 5]);
+        assert_eq!(span("4294967295w"), None);
+    }
+}
