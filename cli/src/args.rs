@@ -609,6 +609,22 @@ pub struct Restore {
     #[argh(switch)]
     pub replace: bool,
 
+    /// with --replace: do not back up what is there before
+    #[argh(switch)]
+    pub no_backup: bool,
+
+    /// with --replace: back up from here before (default: the server on this host)
+    #[argh(option, arg_name = "source")]
+    pub from: Option<String>,
+
+    /// with --replace: configuration of the server on this host (default: /etc/imapd.conf)
+    #[argh(option, arg_name = "file")]
+    pub imapd_conf: Option<String>,
+
+    /// with --replace: put this directory before every path of the server on this host
+    #[argh(option, arg_name = "dir")]
+    pub root: Option<String>,
+
     /// with --exact: partition of mailboxes that are made (default: as it was)
     #[argh(option, arg_name = "name")]
     pub partition: Option<String>,

@@ -8,6 +8,7 @@ use crate::host::Trouble;
 use cylinder_core::error::Error;
 use cylinder_core::imap::client::{Client, Login};
 use cylinder_core::io::Io;
+use cylinder_core::sync::client as sync;
 use cylinder_core::wire::stream::Stream;
 use cylinder_transport_ssh::{Hub, Peer, Ssh, Streams};
 use std::io::{BufRead, Write};
@@ -82,6 +83,12 @@ impl Server {
             return Err(Trouble::Usage(format!("a password has 1 to {PASSWORD_MAX} bytes, and none of them is NUL")));
         }
         Ok(password)
+    }
+
+    /// A connection by the replication protocol, logged in as an administrator.
+    pub async fn replication(&self, io: &Io, password: &[u8]) -> Result<sync::Client, Error> {
+        let stream = Stream::connect(io, &self.peer, sync::Client::LIMITS).await?;
+        sync::Client::open(stream, Login { user: self.login.as_bytes(), act_as: None, password }).await
     }
 
     /// A connection that is logged in, as `user` if that is somebody else than who logs in.

@@ -35,6 +35,7 @@ pub mod serve;
 pub mod source;
 pub mod stock;
 pub mod store;
+pub mod sync;
 pub mod tape;
 pub mod time;
 pub mod view;

@@ -12,6 +12,7 @@ pub mod host;
 pub mod imap;
 pub mod lab;
 pub mod life;
+pub mod mock;
 pub mod net;
 pub mod proof;
 pub mod sieve;

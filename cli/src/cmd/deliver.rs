@@ -12,6 +12,7 @@ use cylinder_core::imap::client::Client;
 use cylinder_core::io::{Event, Io};
 use cylinder_core::restore::select::{Selection, Wish};
 use cylinder_core::restore::server::deliver::OverQuota;
+use cylinder_core::restore::server::exact::Exact;
 use cylinder_core::restore::server::mail::{Run, Target};
 use cylinder_core::restore::server::names::{Names, stamp};
 use cylinder_core::restore::server::report::{FolderReport, Report};
@@ -31,6 +32,13 @@ pub enum How {
     Merge,
     /// Flags alone.
     Flags,
+    /// Mailboxes as they were, by the replication protocol.
+    Exact {
+        /// Replace what is there.
+        replace: bool,
+        /// Where mailboxes are made, if not where they were.
+        partition: Option<String>,
+    },
 }
 
 /// What is to be done.
@@ -115,6 +123,15 @@ impl Order {
         let taken = Civil::from_time(selection.at.commit.time);
         if !self.quiet {
             eprintln!("cylinder: snapshot {} of {taken}", selection.at.commit.number);
+        }
+        if let How::Exact { replace, partition } = &self.how {
+            let mut client = self.server.replication(io, password).await?;
+            let mut exact = Exact::new(io, &selection, &mut client);
+            exact.partition = partition.as_ref().map(|name| name.as_bytes().to_vec());
+            (exact.replace, exact.rehearse) = (*replace, self.rehearse);
+            let report = exact.run().await;
+            client.exit().await;
+            return report;
         }
         let (mut client, names) = self.connect(io, password).await?;
         let report = match &self.how {

@@ -2,9 +2,12 @@
 
 use super::archive;
 use super::deliver::{How, Order, span};
-use crate::args::Restore;
+use crate::args::{Backup, Restore};
+use crate::exit::Exit;
 use crate::host::{self, Outcome, Trouble};
 use crate::server::{From, IMAP, Server};
+use argh::FromArgs;
+use cylinder_core::error::Error;
 use cylinder_core::restore::select::{Kind, Scope, Wish};
 use cylinder_core::restore::server::deliver::OverQuota;
 use cylinder_transport_ssh::Ssh;
@@ -24,7 +27,38 @@ pub fn run(args: &Restore) -> Outcome {
         json: args.json,
         quiet: args.quiet,
     };
-    if args.cleanup { order.clean_up() } else { order.run() }
+    if args.cleanup {
+        return order.clean_up();
+    }
+    if args.replace && !args.no_backup && !args.dry_run {
+        back_up(args)?;
+    }
+    order.run()
+}
+
+/// Backs up what is going to be replaced.
+fn back_up(args: &Restore) -> Result<(), Trouble> {
+    let store = host::store(&args.store)?.display().to_string();
+    let mut words = vec!["--store", &store, "--quiet"];
+    if args.user == "%shared" {
+        words.push("--shared")
+    } else {
+        words.push(&args.user)
+    }
+    let options = [("--from", &args.from), ("--imapd-conf", &args.imapd_conf), ("--root", &args.root), ("--ssh", &args.ssh)];
+    for (name, value) in options {
+        if let Some(value) = value {
+            words.extend([name, value]);
+        }
+    }
+    let backup = Backup::from_args(&["cylinder", "backup"], &words).map_err(|early| Trouble::Usage(early.output))?;
+    match super::backup::run(&backup)? {
+        Exit::Ok => Ok(()),
+        _ => {
+            let why = "what is there could not be backed up as a whole, so it is not replaced; --no-backup does without";
+            Err(Error::Refused(String::from(why)).into())
+        }
+    }
 }
 
 fn bad(option: &str, text: &str, expected: &str) -> Trouble {
@@ -39,16 +73,27 @@ fn wish(args: &Restore) -> Result<Wish, Trouble> {
         _ if args.cleanup => Scope::All,
         _ => return Err(Trouble::Usage(String::from("which folders? name some, or give --subtree FOLDER or --all"))),
     };
-    let kind = if args.only_deleted { Kind::Deleted } else { Kind::Visible };
+    let kind = match (args.only_deleted, args.exact) {
+        (true, _) => Kind::Deleted,
+        (false, true) => Kind::Every,
+        (false, false) => Kind::Visible,
+    };
     Ok(Wish { kind, ..Wish::new(scope) })
 }
 
 fn how(args: &Restore) -> Result<How, Trouble> {
     let tree = args.to_tree || args.tree.is_some();
-    match (tree, args.merge, args.flags_only) {
-        (_, false, false) => Ok(How::Tree(args.tree.clone())),
-        (false, true, false) => Ok(How::Merge),
-        (false, false, true) => Ok(How::Flags),
+    if !args.exact && (args.replace || args.partition.is_some()) {
+        return Err(Trouble::Usage(String::from("--replace and --partition belong to --exact")));
+    }
+    match (tree, args.merge, args.flags_only, args.exact) {
+        (_, false, false, false) => Ok(How::Tree(args.tree.clone())),
+        (false, true, false, false) => Ok(How::Merge),
+        (false, false, true, false) => Ok(How::Flags),
+        (false, false, false, true) if args.only_deleted => {
+            Err(Trouble::Usage(String::from("--exact is of whole folders; leave out --only-deleted")))
+        }
+        (false, false, false, true) => Ok(How::Exact { replace: args.replace, partition: args.partition.clone() }),
         _ => Err(Trouble::Usage(String::from("one of --to-tree, --merge, --flags-only and --exact"))),
     }
 }
