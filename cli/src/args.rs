@@ -391,6 +391,178 @@ pub struct Replay {
     pub json: bool,
 }
 
+/// Put mail back: a message, folders, a user, as of any snapshot.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "restore",
+    note = "A time is a date with or without time of day, `yesterday`, `last tuesday`, `3 days ago`; a day means its end (for --since \
+            its start), in the time zone of this host. {command_name} returns 0 if all is there, 3 if something is not."
+)]
+pub struct Restore {
+    /// userid, %shared for the mailboxes that belong to no user; then folders, such as INBOX or INBOX.Sent
+    #[argh(positional)]
+    pub words: Vec<String>,
+
+    /// this folder and all below it
+    #[argh(option, arg_name = "folder")]
+    pub subtree: Option<String>,
+
+    /// all folders, and what belongs to the user and to no folder
+    #[argh(switch)]
+    pub all: bool,
+
+    /// snapshot number, or time (default: the newest)
+    #[argh(option, arg_name = "when")]
+    pub at: Option<String>,
+
+    /// only what is deleted: messages that no living folder shows in the newest snapshot, folders that are gone
+    #[argh(switch)]
+    pub only_deleted: bool,
+
+    /// only messages received at this time or later (INTERNALDATE)
+    #[argh(option, arg_name = "time")]
+    pub since: Option<String>,
+
+    /// only messages received before this time, or on this day at the latest
+    #[argh(option, arg_name = "time")]
+    pub until: Option<String>,
+
+    /// only the message with this SHA-1; may be given several times
+    #[argh(option, arg_name = "sha1")]
+    pub guid: Vec<String>,
+
+    /// only messages with this Message-ID; may be given several times
+    #[argh(option, arg_name = "id")]
+    pub message_id: Vec<String>,
+
+    /// into this directory, which is made if need be; nothing that is there is changed
+    #[argh(option, arg_name = "dir")]
+    pub dir: Option<String>,
+
+    /// maildir, mbox, eml, or cyrus (default: maildir)
+    #[argh(option, arg_name = "form")]
+    pub format: Option<String>,
+
+    /// as a zip file to standard output
+    #[argh(switch)]
+    pub zip: bool,
+
+    /// as a tar file to standard output
+    #[argh(switch)]
+    pub tar: bool,
+
+    /// into the files of a server that does not run: this directory is put before every path of imapd.conf
+    #[argh(option, arg_name = "dir")]
+    pub spool: Option<String>,
+
+    /// with --spool: everybody in the store, into an empty server
+    #[argh(switch)]
+    pub all_users: bool,
+
+    /// with --spool: configuration of the server (default: etc/imapd.conf below the directory); with --replace: of the one that
+    /// is backed up (default: /etc/imapd.conf)
+    #[argh(option, arg_name = "file")]
+    pub imapd_conf: Option<String>,
+
+    /// with --spool: the server's version, such as 3.6 (default: that of the archive)
+    #[argh(option, arg_name = "version")]
+    pub cyrus: Option<String>,
+
+    /// into a running server, as a new tree of folders: RESTORED and the time of the snapshot (the default)
+    #[argh(switch)]
+    pub to_tree: bool,
+
+    /// name of that tree, instead of the time of the snapshot
+    #[argh(option, arg_name = "name")]
+    pub tree: Option<String>,
+
+    /// how long the tree is meant to be there, such as 7d; --cleanup then removes it
+    #[argh(option, arg_name = "time")]
+    pub expire: Option<String>,
+
+    /// remove restored trees whose time has come
+    #[argh(switch)]
+    pub cleanup: bool,
+
+    /// into the folders on a running server from which it comes, only what the user does not have any more
+    #[argh(switch)]
+    pub merge: bool,
+
+    /// on a running server only flags and keywords, of messages that are still there
+    #[argh(switch)]
+    pub flags_only: bool,
+
+    /// on a running server mailboxes as they were, through Cyrus's replication protocol
+    #[argh(switch)]
+    pub exact: bool,
+
+    /// with --exact: back up and then replace mailboxes that are there
+    #[argh(switch)]
+    pub replace: bool,
+
+    /// with --replace: do not back up what is there
+    #[argh(switch)]
+    pub no_backup: bool,
+
+    /// with --replace: back up from here (default: the server on this host)
+    #[argh(option, arg_name = "source")]
+    pub from: Option<String>,
+
+    /// with --replace: put this directory before every path of the server on this host
+    #[argh(option, arg_name = "dir")]
+    pub root: Option<String>,
+
+    /// with --exact: partition of mailboxes that are made (default: as it was)
+    #[argh(option, arg_name = "name")]
+    pub partition: Option<String>,
+
+    /// if there is no room: stop, or warn and restore what fits (default: stop)
+    #[argh(option, arg_name = "stop|warn")]
+    pub over_quota: Option<String>,
+
+    /// the running server, IMAP or csync: tcp:127.0.0.1:PORT, unix:PATH, ssh+tcp://HOST/ADDRESS:PORT, ssh+unix://HOST/PATH,
+    /// exec:PROGRAM (default: tcp:127.0.0.1:143)
+    #[argh(option, arg_name = "where")]
+    pub server: Option<String>,
+
+    /// ssh and its options, separated by spaces (default: ssh)
+    #[argh(option, arg_name = "words")]
+    pub ssh: Option<String>,
+
+    /// who logs in: an administrator, or the user (default: the user)
+    #[argh(option, arg_name = "userid")]
+    pub login: Option<String>,
+
+    /// the password is the first line of this file
+    #[argh(option, arg_name = "file")]
+    pub password_file: Option<String>,
+
+    /// the password is in this environment variable (default: it is asked for)
+    #[argh(option, arg_name = "name")]
+    pub password_env: Option<String>,
+
+    /// tell what would be done, and do nothing
+    #[argh(switch)]
+    pub dry_run: bool,
+
+    /// directory of the archives (default: $CYLINDER_STORE)
+    #[argh(option, arg_name = "dir")]
+    pub store: Option<String>,
+
+    /// threads that inflate (default: one for each processor, 8 at most)
+    #[argh(option, arg_name = "n")]
+    pub threads: Option<usize>,
+
+    /// the report as one JSON object
+    #[argh(switch)]
+    pub json: bool,
+
+    /// no progress
+    #[argh(switch)]
+    pub quiet: bool,
+}
+
 /// Give users of the Cyrus server on this host to a backup host: on standard input and output, or on a socket.
 #[derive(FromArgs, Debug)]
 #[argh(
@@ -551,126 +723,4 @@ pub struct Version {
     /// one JSON object
     #[argh(switch)]
     pub json: bool,
-}
-
-/// Put mail back.
-#[derive(FromArgs, Debug)]
-#[argh(subcommand, name = "restore", note = "{command_name} returns 0 if all is back, 3 if something is not.")]
-pub struct Restore {
-    /// userid, or %shared
-    #[argh(positional)]
-    pub user: String,
-
-    /// folders, by the names of `cylinder list`
-    #[argh(positional)]
-    pub folders: Vec<String>,
-
-    /// directory of the archives (default: $CYLINDER_STORE)
-    #[argh(option, arg_name = "dir")]
-    pub store: Option<String>,
-
-    /// as of this snapshot or time (default: the newest)
-    #[argh(option, arg_name = "when")]
-    pub at: Option<String>,
-
-    /// a folder and all below it
-    #[argh(option, arg_name = "folder")]
-    pub subtree: Option<String>,
-
-    /// all folders
-    #[argh(switch)]
-    pub all: bool,
-
-    /// only what has been deleted since
-    #[argh(switch)]
-    pub only_deleted: bool,
-
-    /// into a new tree of folders, RESTORED and the time of the snapshot (the default)
-    #[argh(switch)]
-    pub to_tree: bool,
-
-    /// name of that tree instead of the time of the snapshot
-    #[argh(option, arg_name = "name")]
-    pub tree: Option<String>,
-
-    /// into the folders from which it comes, only what the user does not have any more
-    #[argh(switch)]
-    pub merge: bool,
-
-    /// only flags and keywords, of messages that are still there
-    #[argh(switch)]
-    pub flags_only: bool,
-
-    /// mailboxes as they were, through Cyrus's replication protocol
-    #[argh(switch)]
-    pub exact: bool,
-
-    /// with --exact: back up and then replace mailboxes that are there
-    #[argh(switch)]
-    pub replace: bool,
-
-    /// with --replace: do not back up what is there before
-    #[argh(switch)]
-    pub no_backup: bool,
-
-    /// with --replace: back up from here before (default: the server on this host)
-    #[argh(option, arg_name = "source")]
-    pub from: Option<String>,
-
-    /// with --replace: configuration of the server on this host (default: /etc/imapd.conf)
-    #[argh(option, arg_name = "file")]
-    pub imapd_conf: Option<String>,
-
-    /// with --replace: put this directory before every path of the server on this host
-    #[argh(option, arg_name = "dir")]
-    pub root: Option<String>,
-
-    /// with --exact: partition of mailboxes that are made (default: as it was)
-    #[argh(option, arg_name = "name")]
-    pub partition: Option<String>,
-
-    /// remove restored trees whose time has come
-    #[argh(switch)]
-    pub cleanup: bool,
-
-    /// how long the tree is meant to be there, such as 7d
-    #[argh(option, arg_name = "time")]
-    pub expire: Option<String>,
-
-    /// if there is no room: stop (the default), or warn and restore what fits
-    #[argh(option, arg_name = "stop|warn")]
-    pub over_quota: Option<String>,
-
-    /// the IMAP server: tcp:ADDRESS:PORT on this host, unix:PATH, ssh+tcp://HOST/ADDRESS:PORT, ssh+unix://HOST/PATH,
-    /// exec:PROGRAM (default: tcp:127.0.0.1:143)
-    #[argh(option, arg_name = "where")]
-    pub server: Option<String>,
-
-    /// ssh and its options, separated by spaces (default: ssh)
-    #[argh(option, arg_name = "words")]
-    pub ssh: Option<String>,
-
-    /// who logs in: an administrator, or the user (the default)
-    #[argh(option, arg_name = "userid")]
-    pub login: Option<String>,
-
-    /// the password is the first line of this file
-    #[argh(option, arg_name = "file")]
-    pub password_file: Option<String>,
-
-    /// the password is in this environment variable (default: it is asked for)
-    #[argh(option, arg_name = "name")]
-    pub password_env: Option<String>,
-
-    /// only say what would be done
-    #[argh(switch)]
-    pub dry_run: bool,
-
-    /// tell in JSON
-    #[argh(switch)]
-    pub json: bool,
-
-    /// tell only what failed
-    #[argh(switch)]
-    pub quiet: bool,
 }

@@ -5,7 +5,7 @@ use crate::when;
 use cylinder_core::archive::read::Reader;
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::{Error, Fault};
-use cylinder_core::io::{Io, Place};
+use cylinder_core::io::{Event, Io, Place};
 use cylinder_core::store::archive_dir;
 use cylinder_core::view::When;
 use cylinder_transport_local::Local;
@@ -27,15 +27,25 @@ pub fn read<T>(
     word: &str,
     procedure: impl AsyncFnOnce(&Io, &Reader) -> Result<T, Error>,
 ) -> Result<T, Trouble> {
+    read_with(driver, word, procedure, &mut |_| ())
+}
+
+/// The same, telling of its progress.
+pub fn read_with<T>(
+    driver: &mut Local,
+    word: &str,
+    procedure: impl AsyncFnOnce(&Io, &Reader) -> Result<T, Error>,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<T, Trouble> {
     let owner = host::owner(word);
     let dir = archive_dir(&owner)?;
-    let result = host::run(driver, |io| async move {
+    let task = |io: Io| async move {
         let reader = open(&io, &owner, &dir).await?;
         let result = procedure(&io, &reader).await;
         reader.close().await;
         result
-    });
-    Ok(result?)
+    };
+    Ok(host::run_with(driver, task, on_event)?)
 }
 
 /// Opens the archive of `owner` in `dir`.

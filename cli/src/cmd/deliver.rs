@@ -1,16 +1,18 @@
 //! `cylinder restore` into a running server.
 
 use super::archive;
+use crate::args::{Backup, Restore};
 use crate::exit::Exit;
 use crate::host::{self, Outcome, Trouble};
 use crate::output::{self, count, size};
-use crate::server::Server;
+use crate::server::{From, IMAP, Server};
+use argh::FromArgs;
 use cylinder_core::archive::read::Reader;
 use cylinder_core::cyrus::names::{Naming, Owner};
 use cylinder_core::error::Error;
 use cylinder_core::imap::client::Client;
 use cylinder_core::io::{Event, Io};
-use cylinder_core::restore::select::{Selection, Wish};
+use cylinder_core::restore::select::{Kind, Selection, Wish};
 use cylinder_core::restore::server::deliver::OverQuota;
 use cylinder_core::restore::server::exact::Exact;
 use cylinder_core::restore::server::mail::{Run, Target};
@@ -20,6 +22,7 @@ use cylinder_core::restore::server::{flags, merge, tree};
 use cylinder_core::store::archive_dir;
 use cylinder_core::time::{Civil, Span};
 use cylinder_core::view::When;
+use cylinder_transport_ssh::Ssh;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -65,6 +68,115 @@ pub struct Order {
     pub json: bool,
     /// Tell only what failed.
     pub quiet: bool,
+}
+
+/// True if the options say: onto a running server.
+pub fn is_meant(args: &Restore) -> bool {
+    args.dir.is_none() && !args.zip && !args.tar && args.spool.is_none()
+}
+
+/// Puts what was wished for onto a running server.
+pub fn run(args: &Restore, user: &str, wish: Wish, when: When) -> Outcome {
+    let mut order = Order {
+        owner: host::owner(user),
+        store: if args.cleanup { std::env::temp_dir() } else { host::store(&args.store)? },
+        when,
+        wish,
+        how: how(args)?,
+        server: server(args, user)?,
+        over_quota: over_quota(args)?,
+        expire: args.expire.as_ref().map(|text| span(text).ok_or_else(|| bad("--expire", text, "7d"))).transpose()?,
+        rehearse: args.dry_run,
+        json: args.json,
+        quiet: args.quiet,
+    };
+    if args.cleanup {
+        return order.clean_up();
+    }
+    if matches!(order.how, How::Exact { .. }) {
+        if order.wish.is_filtered() {
+            return Err(Trouble::Usage(String::from("--exact is of whole folders: it cannot leave out messages")));
+        }
+        order.wish.kind = Kind::Every;
+    }
+    if args.replace && !args.no_backup && !args.dry_run {
+        back_up(args, user)?;
+    }
+    order.run()
+}
+
+fn bad(option: &str, text: &str, expected: &str) -> Trouble {
+    Trouble::Usage(format!("{option} {text}: expected {expected}"))
+}
+
+/// Backs up what is going to be replaced.
+fn back_up(args: &Restore, user: &str) -> Result<(), Trouble> {
+    let store = host::store(&args.store)?.display().to_string();
+    let mut words = vec!["--store", &store, "--quiet"];
+    if args.user == "%shared" {
+        words.push("--shared")
+    } else {
+        words.push(&args.user)
+    }
+    let options = [("--from", &args.from), ("--imapd-conf", &args.imapd_conf), ("--root", &args.root), ("--ssh", &args.ssh)];
+    for (name, value) in options {
+        if let Some(value) = value {
+            words.extend([name, value]);
+        }
+    }
+    let backup = Backup::from_args(&["cylinder", "backup"], &words).map_err(|early| Trouble::Usage(early.output))?;
+    match super::backup::run(&backup)? {
+        Exit::Ok => Ok(()),
+        _ => {
+            let why = "what is there could not be backed up as a whole, so it is not replaced; --no-backup does without";
+            Err(Error::Refused(String::from(why)).into())
+        }
+    }
+}
+
+fn bad(option: &str, text: &str, expected: &str) -> Trouble {
+    Trouble::Usage(format!("{option} {text}: expected {expected}"))
+}
+
+fn how(args: &Restore) -> Result<How, Trouble> {
+    let tree = args.to_tree || args.tree.is_some();
+    if !args.exact && (args.replace || args.partition.is_some()) {
+        return Err(Trouble::Usage(String::from("--replace and --partition belong to --exact")));
+    }
+    match (tree, args.merge, args.flags_only, args.exact) {
+        (_, false, false, false) => Ok(How::Tree(args.tree.clone())),
+        (false, true, false, false) => Ok(How::Merge),
+        (false, false, true, false) => Ok(How::Flags),
+        (false, false, false, true) => Ok(How::Exact { replace: args.replace, partition: args.partition.clone() }),
+        _ => Err(Trouble::Usage(String::from("one of --to-tree, --merge, --flags-only and --exact"))),
+    }
+}
+
+fn over_quota(args: &Restore) -> Result<OverQuota, Trouble> {
+    match args.over_quota.as_deref() {
+        None | Some("stop") => Ok(OverQuota::Stop),
+        Some("warn") => Ok(OverQuota::Warn),
+        Some(text) => Err(bad("--over-quota", text, "stop or warn")),
+    }
+}
+
+fn server(args: &Restore, user: &str) -> Result<Server, Trouble> {
+    let password = match (&args.password_file, &args.password_env) {
+        (Some(path), None) => From::File(path.clone()),
+        (None, Some(name)) => From::Environment(name.clone()),
+        (None, None) => From::Terminal,
+        _ => return Err(Trouble::Usage(String::from("one of --password-file and --password-env"))),
+    };
+    let mut ssh = Ssh::default();
+    if let Some(words) = &args.ssh {
+        ssh.program = words.split_whitespace().map(str::to_owned).collect();
+    }
+    Ok(Server {
+        peer: args.server.clone().unwrap_or_else(|| IMAP.to_owned()),
+        ssh,
+        login: args.login.clone().unwrap_or_else(|| user.to_owned()),
+        password,
+    })
 }
 
 impl Order {

@@ -1,126 +1,227 @@
-//! `cylinder restore`: what the options mean.
+//! `cylinder restore`
+//!
+//! What must not come in: forms of mail, and steps of a restore; both are the core's.
 
-use super::archive;
-use super::deliver::{How, Order, span};
-use crate::args::{Backup, Restore};
+mod report;
+mod stream;
+
+use super::archive::{at, read_with};
+use super::deliver;
+use crate::args::Restore;
 use crate::exit::Exit;
 use crate::host::{self, Outcome, Trouble};
-use crate::server::{From, IMAP, Server};
-use argh::FromArgs;
+use crate::output::{self, Progress, count, size};
+use crate::stop;
+use crate::when::{self, Edge};
+use cylinder_core::archive::read::Reader;
 use cylinder_core::error::Error;
-use cylinder_core::restore::select::{Kind, Scope, Wish};
-use cylinder_core::restore::server::deliver::OverQuota;
-use cylinder_transport_ssh::Ssh;
+use cylinder_core::escape::shown;
+use cylinder_core::guid::Guid;
+use cylinder_core::io::{Event, Io};
+use cylinder_core::restore::export::{self, FolderPlan, Format};
+use cylinder_core::restore::fields::bare_id;
+use cylinder_core::restore::report::Report;
+use cylinder_core::restore::select::{Kind, Scope, Selection, Wish};
+use cylinder_core::restore::shelf::Dir;
+use cylinder_core::view::When;
+use cylinder_transport_local::{Config, Local};
+use std::path::{Path, PathBuf};
+
+/// Where to.
+enum Way {
+    Dir(PathBuf),
+    Zip,
+    Tar,
+}
+
+/// What was asked for, looked at as a whole.
+struct Request {
+    user: String,
+    wish: Wish,
+    when: When,
+    format: Format,
+    way: Way,
+}
 
 /// Puts mail back.
 pub fn run(args: &Restore) -> Outcome {
-    let order = Order {
-        owner: host::owner(&args.user),
-        store: if args.cleanup { std::env::temp_dir() } else { host::store(&args.store)? },
-        when: archive::at(&args.at)?,
-        wish: wish(args)?,
-        how: how(args)?,
-        server: server(args)?,
-        over_quota: over_quota(args)?,
-        expire: args.expire.as_ref().map(|text| span(text).ok_or_else(|| bad("--expire", text, "7d"))).transpose()?,
-        rehearse: args.dry_run,
-        json: args.json,
-        quiet: args.quiet,
+    if deliver::is_meant(args) {
+        return into_server(args);
+    }
+    let request = request(args)?;
+    let threads = host::threads(args.threads);
+    let target = match &request.way {
+        Way::Dir(dir) if !args.dry_run => Some(made(dir)?),
+        _ => None,
     };
-    if args.cleanup {
-        return order.clean_up();
+    let store = host::store(&args.store)?;
+    let mut driver = Local::new(Config { store, threads, target, stop: Some(stop::flag()), ..Config::default() });
+    if args.dry_run {
+        return dry_run(args, &request, &mut driver);
     }
-    if args.replace && !args.no_backup && !args.dry_run {
-        back_up(args)?;
-    }
-    order.run()
+    let mut progress = Progress::new(args.quiet || args.json);
+    let done = read_with(
+        &mut driver,
+        &request.user,
+        async |io, reader| carry_out(args, &request, io, reader, 2 * threads + 2).await,
+        &mut |event| match event {
+            Event::Expect { bytes, .. } => progress.expect(bytes),
+            Event::Progress { messages, bytes } => progress.add(&request.user, messages, bytes),
+            Event::Waiting { .. } | Event::User { .. } => {}
+        },
+    );
+    progress.clear();
+    let report = done?;
+    report::tell(args, &request.goal(), &report)?;
+    Ok(if report.is_clean() { Exit::Ok } else { Exit::Partial })
 }
 
-/// Backs up what is going to be replaced.
-fn back_up(args: &Restore) -> Result<(), Trouble> {
-    let store = host::store(&args.store)?.display().to_string();
-    let mut words = vec!["--store", &store, "--quiet"];
-    if args.user == "%shared" {
-        words.push("--shared")
+/// Puts it onto a running server.
+fn into_server(args: &Restore) -> Outcome {
+    let Some((user, folders)) = args.words.split_first() else {
+        return Err(Trouble::Usage(String::from("restore: whose mail? Name a user")));
+    };
+    let wish = if args.cleanup { Wish::new(Scope::All) } else { wish(args, folders)? };
+    deliver::run(args, user, wish, at(&args.at)?)
+}
+
+impl Request {
+    /// Where to, for people.
+    fn goal(&self) -> String {
+        match &self.way {
+            Way::Dir(dir) => dir.display().to_string(),
+            Way::Zip | Way::Tar => String::from("standard output"),
+        }
+    }
+}
+
+async fn select<'a>(args: &Restore, request: &Request, reader: &'a Reader) -> Result<Selection<'a>, Error> {
+    let owner = host::owner(&request.user);
+    let selection = Selection::open(reader, &owner, request.when, request.wish.clone()).await?;
+    if !args.json && !args.quiet {
+        let asked = match request.when {
+            When::Newest => String::from("the newest"),
+            When::Number(_) => String::from("as asked for"),
+            When::Time(time) => format!("the newest that is not later than {} ({})", when::shown(time), when::zone()),
+        };
+        let commit = &selection.at.commit;
+        eprintln!("snapshot {} of {}: {asked}", commit.number, output::time(commit.time));
+    }
+    Ok(selection)
+}
+
+async fn carry_out(args: &Restore, request: &Request, io: &Io, reader: &Reader, ahead: usize) -> Result<Report, Error> {
+    let selection = select(args, request, reader).await?;
+    match request.way {
+        Way::Dir(_) => {
+            let mut shelf = Dir::new(io, 0o600, 0o700, None);
+            shelf.open().await?;
+            let report = export::export(io, &selection, request.format, ahead, &mut shelf).await?;
+            shelf.sync().await?;
+            Ok(report)
+        }
+        Way::Tar => {
+            let mut shelf = stream::Tar::new(selection.at.commit.time);
+            let report = export::export(io, &selection, request.format, ahead, &mut shelf).await?;
+            shelf.finish()?;
+            Ok(report)
+        }
+        Way::Zip => {
+            let mut shelf = stream::Zip::new(selection.at.commit.time);
+            let report = export::export(io, &selection, request.format, ahead, &mut shelf).await?;
+            shelf.finish()?;
+            Ok(report)
+        }
+    }
+}
+
+fn dry_run(args: &Restore, request: &Request, driver: &mut Local) -> Outcome {
+    let planned = read_with(
+        driver,
+        &request.user,
+        async |_, reader| export::plan(&select(args, request, reader).await?).await,
+        &mut |_| (),
+    );
+    let (plans, report) = planned?;
+    if args.json {
+        output::json(&report::plan_json(&plans, &request.goal(), &report))?;
     } else {
-        words.push(&args.user)
-    }
-    let options = [("--from", &args.from), ("--imapd-conf", &args.imapd_conf), ("--root", &args.root), ("--ssh", &args.ssh)];
-    for (name, value) in options {
-        if let Some(value) = value {
-            words.extend([name, value]);
+        for FolderPlan { name, path, messages, bytes } in &plans {
+            let (messages, bytes) = (count(*messages, "message"), size(*bytes));
+            output::line(&format!("{} -> {path}: {messages}, {bytes}", shown(name)))?;
         }
+        output::line(&format!("would restore {} to {}", report::total(&plans), request.goal()))?;
+        report::notes(&report);
     }
-    let backup = Backup::from_args(&["cylinder", "backup"], &words).map_err(|early| Trouble::Usage(early.output))?;
-    match super::backup::run(&backup)? {
-        Exit::Ok => Ok(()),
+    Ok(if report.is_clean() { Exit::Ok } else { Exit::Partial })
+}
+
+fn request(args: &Restore) -> Result<Request, Trouble> {
+    let usage = |text: &str| Trouble::Usage(String::from(text));
+    let Some((user, folders)) = args.words.split_first() else { return Err(usage("restore: whose mail? Name a user")) };
+    let way = match (&args.dir, args.zip, args.tar) {
+        (Some(dir), false, false) => Way::Dir(PathBuf::from(dir)),
+        (None, true, false) => Way::Zip,
+        (None, false, true) => Way::Tar,
         _ => {
-            let why = "what is there could not be backed up as a whole, so it is not replaced; --no-backup does without";
-            Err(Error::Refused(String::from(why)).into())
+            return Err(usage(
+                "restore: say where to, in one way: --dir DIR, --zip, --tar or --spool DIR, or a way onto a server",
+            ));
         }
-    }
-}
-
-fn bad(option: &str, text: &str, expected: &str) -> Trouble {
-    Trouble::Usage(format!("{option} {text}: expected {expected}"))
-}
-
-fn wish(args: &Restore) -> Result<Wish, Trouble> {
-    let scope = match (&args.subtree, args.all, args.folders.is_empty()) {
-        (Some(top), false, true) => Scope::Subtree(top.as_bytes().to_vec()),
-        (None, true, true) => Scope::All,
-        (None, false, false) => Scope::Folders(args.folders.iter().map(|name| name.as_bytes().to_vec()).collect()),
-        _ if args.cleanup => Scope::All,
-        _ => return Err(Trouble::Usage(String::from("which folders? name some, or give --subtree FOLDER or --all"))),
     };
-    let kind = match (args.only_deleted, args.exact) {
-        (true, _) => Kind::Deleted,
-        (false, true) => Kind::Every,
-        (false, false) => Kind::Visible,
-    };
-    Ok(Wish { kind, ..Wish::new(scope) })
-}
-
-fn how(args: &Restore) -> Result<How, Trouble> {
-    let tree = args.to_tree || args.tree.is_some();
-    if !args.exact && (args.replace || args.partition.is_some()) {
-        return Err(Trouble::Usage(String::from("--replace and --partition belong to --exact")));
-    }
-    match (tree, args.merge, args.flags_only, args.exact) {
-        (_, false, false, false) => Ok(How::Tree(args.tree.clone())),
-        (false, true, false, false) => Ok(How::Merge),
-        (false, false, true, false) => Ok(How::Flags),
-        (false, false, false, true) if args.only_deleted => {
-            Err(Trouble::Usage(String::from("--exact is of whole folders; leave out --only-deleted")))
+    let format = match &args.format {
+        None => Format::Maildir,
+        Some(name) => {
+            let found = Format::ALL.iter().find(|(known, _)| known == name);
+            let unknown = || Trouble::Usage(format!("--format {name}: expected maildir, mbox, eml or cyrus"));
+            found.map(|(_, format)| *format).ok_or_else(unknown)?
         }
-        (false, false, false, true) => Ok(How::Exact { replace: args.replace, partition: args.partition.clone() }),
-        _ => Err(Trouble::Usage(String::from("one of --to-tree, --merge, --flags-only and --exact"))),
-    }
-}
-
-fn over_quota(args: &Restore) -> Result<OverQuota, Trouble> {
-    match args.over_quota.as_deref() {
-        None | Some("stop") => Ok(OverQuota::Stop),
-        Some("warn") => Ok(OverQuota::Warn),
-        Some(text) => Err(bad("--over-quota", text, "stop or warn")),
-    }
-}
-
-fn server(args: &Restore) -> Result<Server, Trouble> {
-    let password = match (&args.password_file, &args.password_env) {
-        (Some(path), None) => From::File(path.clone()),
-        (None, Some(name)) => From::Environment(name.clone()),
-        (None, None) => From::Terminal,
-        _ => return Err(Trouble::Usage(String::from("one of --password-file and --password-env"))),
     };
-    let mut ssh = Ssh::default();
-    if let Some(words) = &args.ssh {
-        ssh.program = words.split_whitespace().map(str::to_owned).collect();
+    let mut wish = wish(args, folders)?;
+    // The files of Cyrus are of use as a whole.
+    if format == Format::Cyrus && !wish.is_filtered() {
+        wish.kind = Kind::Every;
     }
-    Ok(Server {
-        peer: args.server.clone().unwrap_or_else(|| IMAP.to_owned()),
-        ssh,
-        login: args.login.clone().unwrap_or_else(|| args.user.clone()),
-        password,
-    })
+    Ok(Request { user: user.clone(), wish, when: at(&args.at)?, format, way })
+}
+
+/// Which folders and messages.
+fn wish(args: &Restore, folders: &[String]) -> Result<Wish, Trouble> {
+    let bytes = |text: &String| text.as_bytes().to_vec();
+    let picks = args.only_deleted || !args.guid.is_empty() || !args.message_id.is_empty();
+    let scope = match (folders, &args.subtree, args.all) {
+        ([], None, true) => Scope::All,
+        ([], Some(top), false) => Scope::Subtree(bytes(top)),
+        // Whoever names messages need not know where they are.
+        ([], None, false) if picks => Scope::All,
+        ([_, ..], None, false) => Scope::Folders(folders.iter().map(bytes).collect()),
+        ([], None, false) => return Err(Trouble::Usage(String::from("restore: which folders? Name some, or say --all"))),
+        _ => return Err(Trouble::Usage(String::from("restore: folders, --subtree and --all exclude each other"))),
+    };
+    let time = |option: &str, text: &Option<String>, edge| {
+        let read = |text: &String| when::point(text, edge).map_err(|e| Trouble::Usage(format!("--{option}: {e}")));
+        text.as_ref().map(read).transpose()
+    };
+    let guid = |text: &String| {
+        let bad = || Trouble::Usage(format!("--guid {text}: expected 40 hexadecimal digits"));
+        Guid::from_hex(text.as_bytes()).ok_or_else(bad)
+    };
+    let mut wish = Wish::new(scope);
+    wish.since = time("since", &args.since, Edge::Start)?;
+    wish.until = time("until", &args.until, Edge::End)?;
+    wish.guids = args.guid.iter().map(guid).collect::<Result<_, _>>()?;
+    wish.message_ids = args.message_id.iter().map(|id| bare_id(id.as_bytes()).to_vec()).collect();
+    if args.only_deleted {
+        wish.kind = Kind::Deleted;
+    }
+    Ok(wish)
+}
+
+/// Makes the directory to restore into, unless it is there.
+fn made(dir: &Path) -> Result<PathBuf, Trouble> {
+    match std::fs::create_dir(dir) {
+        Ok(()) => Ok(dir.to_path_buf()),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(dir.to_path_buf()),
+        Err(e) => Err(Trouble::Core(Error::Refused(format!("{}: {e}", dir.display())))),
+    }
 }

@@ -94,6 +94,11 @@ pub fn emit_file(out: &mut Vec<u8>, name: &[u8], size: u64, mtime: Time, sha1: O
     emit(out, name, b'0', 0o600, size, mtime, link.as_bytes());
 }
 
+/// Appends the header of a directory. An archive of ours has none; a tar file for other people may.
+pub fn emit_dir(out: &mut Vec<u8>, name: &[u8], mtime: Time) {
+    emit(out, &[name, b"/"].concat(), b'5', 0o700, 0, mtime, b"");
+}
+
 /// Appends the header of a symbolic link; an empty `target` makes a tombstone. The target is at most 100 bytes; what is beyond
 /// is a bug.
 pub fn emit_link(out: &mut Vec<u8>, name: &[u8], target: &[u8], mtime: Time) {

@@ -46,6 +46,14 @@ impl<'a> Draft<'a> {
         self.held.clear();
     }
 
+    /// Gives the scratch file up. What was in it is gone.
+    pub async fn close(&mut self) {
+        if let Some(file) = self.file.take() {
+            // Nobody will read it.
+            let _ = self.io.close(file).await;
+        }
+    }
+
     /// The buffer for what comes next; whoever has added to it calls [`Draft::settle`].
     pub fn tail(&mut self) -> &mut Vec<u8> {
         &mut self.held

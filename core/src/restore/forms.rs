@@ -5,6 +5,7 @@
 use super::fields::{field, header_len};
 use super::select::Message;
 use crate::cyrus::index::{Record, flag};
+use crate::guid::Guid;
 use crate::time::{Civil, Time};
 use alloc::format;
 use alloc::string::String;
@@ -17,11 +18,10 @@ const QUOTES_MAX: usize = 1000;
 
 /// The name of a message file in a Maildir: the same message at the same place has the same name in every run. The letters
 /// behind `:2,` are `D`raft, `F`lagged, `R`eplied, `S`een and `T`rashed.
-pub fn maildir_name(m: &Message) -> String {
+pub fn maildir_name(date: Time, uid: u32, guid: &Guid, system_flags: u32) -> String {
     let letters = [(flag::DRAFT, 'D'), (flag::FLAGGED, 'F'), (flag::ANSWERED, 'R'), (flag::SEEN, 'S'), (flag::DELETED, 'T')];
-    let record = &m.row.record;
-    let set: String = letters.iter().filter(|(bit, _)| record.system_flags & bit != 0).map(|(_, letter)| letter).collect();
-    format!("{}.U{}G{}.cylinder:2,{set}", record.internaldate.secs(), m.uid(), m.row.guid)
+    let set: String = letters.iter().filter(|(bit, _)| system_flags & bit != 0).map(|(_, letter)| letter).collect();
+    format!("{}.U{uid}G{guid}.cylinder:2,{set}", date.secs())
 }
 
 /// CRLF to LF, in pieces. A CR that no LF follows stays.

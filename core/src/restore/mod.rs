@@ -6,9 +6,12 @@
 
 pub mod bodies;
 pub mod draft;
+pub mod export;
 pub mod fields;
 pub mod forms;
 pub mod report;
 pub mod safe;
 pub mod select;
 pub mod server;
+pub mod shelf;
+mod side;
