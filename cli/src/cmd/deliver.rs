@@ -113,11 +113,7 @@ fn bad(option: &str, text: &str, expected: &str) -> Trouble {
 fn back_up(args: &Restore, user: &str) -> Result<(), Trouble> {
     let store = host::store(&args.store)?.display().to_string();
     let mut words = vec!["--store", &store, "--quiet"];
-    if args.user == "%shared" {
-        words.push("--shared")
-    } else {
-        words.push(&args.user)
-    }
+    words.push(if user == "%shared" { "--shared" } else { user });
     let options = [("--from", &args.from), ("--imapd-conf", &args.imapd_conf), ("--root", &args.root), ("--ssh", &args.ssh)];
     for (name, value) in options {
         if let Some(value) = value {
@@ -132,10 +128,6 @@ fn back_up(args: &Restore, user: &str) -> Result<(), Trouble> {
             Err(Error::Refused(String::from(why)).into())
         }
     }
-}
-
-fn bad(option: &str, text: &str, expected: &str) -> Trouble {
-    Trouble::Usage(format!("{option} {text}: expected {expected}"))
 }
 
 fn how(args: &Restore) -> Result<How, Trouble> {

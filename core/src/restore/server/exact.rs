@@ -676,11 +676,14 @@ fn commands(data: &UserData, owner: &Owner, naming: &Naming) -> [(&'static str, 
         pairs.text("SEENUIDS", &seen.sequence);
         (shown(&seen.uniqueid), pairs.finish())
     });
-    let scripts = data.sieve.iter().filter(|script| script.file.ends_with(b".script")).map(|script| {
+    // Files of the sieve directory stand in both lists, in one order.
+    let files = data.files.iter().filter(|file| file.name.starts_with(b"sieve/"));
+    let scripts = data.sieve.iter().zip(files).filter(|(script, _)| script.file.ends_with(b".script"));
+    let scripts = scripts.map(|(script, file)| {
         let mut pairs = Pairs::new();
         pairs.text("USERID", user);
         pairs.text("FILENAME", &script.file);
-        pairs.number("LAST_UPDATE", 0);
+        pairs.time("LAST_UPDATE", file.mtime);
         pairs.text("CONTENT", &script.content);
         (shown(&script.file), pairs.finish())
     });
