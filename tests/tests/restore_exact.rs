@@ -113,10 +113,12 @@ fn every_record_comes_with_its_message_and_a_second_run_does_nothing() {
         let replica = replica.borrow();
         let inbox = &replica.boxes["user.anna"];
         assert_eq!(inbox.records.len() as u64, MESSAGES);
-        let without: Vec<u64> = inbox.records.iter().filter(|(_, stored)| stored.content.is_none()).map(|(uid, _)| *uid).collect();
+        let without: Vec<u64> =
+            inbox.records.iter().filter(|(_, stored)| stored.content.is_none()).map(|(uid, _)| *uid).collect();
         assert_eq!(without, [6], "the one whose file was gone");
         let size: u64 = inbox.records.values().filter_map(|stored| Some(stored.content.as_ref()?.len() as u64)).sum();
-        let sent: u64 = replica.boxes["user.anna.Sent"].records.values().map(|s| s.content.as_ref().map_or(0, Vec::len) as u64).sum();
+        let sent: u64 =
+            replica.boxes["user.anna.Sent"].records.values().map(|s| s.content.as_ref().map_or(0, Vec::len) as u64).sum();
         assert_eq!(replica.uploaded, size + sent * 2 / 3, "a message that two folders have went over the wire twice");
     }
     let before = replica.borrow().boxes.clone();
@@ -136,8 +138,10 @@ fn a_cut_at_any_place_leaves_what_the_next_run_completes() {
         for at in (0..total).step_by(total as usize / 40 + 1) {
             let (name, replica) = (format!("cut {way:?} at {at}"), empty());
             let first = go(&disk, &replica, &mut Net { cut: Some((way, at)), ..Net::default() }, ASKED);
-            let told = first.map_or(true, |report| report.ended_early.is_some());
-            assert!(told, "{name}: nothing was said");
+            // Only a cut behind the last answer that matters may go unnoticed.
+            if first.is_ok_and(|report| report.ended_early.is_none()) {
+                assert_eq!(replica.borrow().boxes, whole, "{name}: nothing was said");
+            }
             went_on += u32::from(!replica.borrow().boxes.is_empty());
             clean(go(&disk, &replica, &mut Net::default(), ASKED), &name);
             assert_eq!(replica.borrow().boxes, whole, "{name}");

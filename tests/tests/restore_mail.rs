@@ -36,15 +36,21 @@ fn anna() -> Owner {
 
 const MESSAGES: u64 = 40;
 
+/// A message like no other, with proper ends of lines.
+fn mail(n: u64) -> Vec<u8> {
+    format!("From: anna@example.org\r\nMessage-ID: <{n}@example.org>\r\n\r\n{}", "line\r\n".repeat(10 + n as usize % 50))
+        .into_bytes()
+}
+
 /// A store with an archive of anna: 40 messages in INBOX, 5 in Sent, two of them with what no server takes.
 fn store() -> SimDisk {
     let (mut host, mut disk) = (Host::new(), SimDisk::new());
     disk.wait_until(disk.now().plus(Span::from_ms(123)));
     for n in 0..MESSAGES {
-        host.folder("user.anna").deliver(&story::mail(n, 300));
+        host.folder("user.anna").deliver(&mail(n));
     }
     for n in 100..103 {
-        host.folder("user.anna.Sent").deliver(&story::mail(n, 300));
+        host.folder("user.anna.Sent").deliver(&mail(n));
     }
     host.folder("user.anna.Sent").deliver(b"Subject: bare\r\n\r\none\ntwo\r\n");
     host.folder("user.anna.Sent").deliver(b"Subject: NUL\r\n\r\n\0\r\n");
@@ -103,7 +109,7 @@ fn shared(mock: Mock) -> Shared {
 fn complete(mock: &Shared, name: &str) {
     let mock = mock.borrow();
     for (mailbox, expected) in [("INBOX.RESTORED.x.INBOX", 0..MESSAGES), ("INBOX.RESTORED.x.Sent", 100..103)] {
-        let expected: Vec<Vec<u8>> = expected.map(|n| story::mail(n, 300)).collect();
+        let expected: Vec<Vec<u8>> = expected.map(|n| mail(n)).collect();
         let found = &mock.boxes[mailbox].messages;
         let contents: BTreeSet<&Vec<u8>> = found.iter().map(|message| &message.content).collect();
         assert_eq!(contents, expected.iter().collect(), "{name}: {mailbox}");
@@ -122,8 +128,10 @@ fn a_cut_at_any_place_leaves_what_the_next_run_completes() {
             let mock = shared(Mock::default());
             let mut cut = Net { cut: Some((way, at)), ..Net::default() };
             let first = go(&disk, &mock, &mut cut, &ASKED);
-            let ended = first.is_err() || first.is_ok_and(|report| report.ended_early.is_some() || !report.is_clean());
-            assert!(ended, "cut {way:?} at {at}: nothing was said");
+            // Only a cut behind the last answer that matters may go unnoticed.
+            if first.is_ok_and(|report| report.ended_early.is_none()) {
+                complete(&mock, &format!("cut {way:?} at {at}: nothing was said"));
+            }
             go(&disk, &mock, &mut Net::default(), &ASKED).unwrap_or_else(|e| panic!("cut {way:?} at {at}: {e}"));
             complete(&mock, &format!("cut {way:?} at {at}"));
         }

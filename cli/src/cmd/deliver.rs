@@ -9,6 +9,7 @@ use crate::server::{From, IMAP, Server};
 use argh::FromArgs;
 use cylinder_core::archive::read::Reader;
 use cylinder_core::cyrus::names::{Naming, Owner};
+use cylinder_core::cyrus::utf7;
 use cylinder_core::error::Error;
 use cylinder_core::imap::client::Client;
 use cylinder_core::io::{Event, Io};
@@ -24,6 +25,7 @@ use cylinder_core::time::{Civil, Span};
 use cylinder_core::view::When;
 use cylinder_transport_ssh::Ssh;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// How mail comes back.
@@ -79,7 +81,8 @@ pub fn is_meant(args: &Restore) -> bool {
 pub fn run(args: &Restore, user: &str, wish: Wish, when: When) -> Outcome {
     let mut order = Order {
         owner: host::owner(user),
-        store: if args.cleanup { std::env::temp_dir() } else { host::store(&args.store)? },
+        // What removes trees reads no archive.
+        store: if args.cleanup { PathBuf::from(".") } else { host::store(&args.store)? },
         when,
         wish,
         how: how(args)?,
@@ -239,18 +242,33 @@ impl Order {
         }
         let (mut client, names) = self.connect(io, password).await?;
         let report = match &self.how {
-            How::Flags => flags::restore(io, &selection, &mut client, &names, self.rehearse).await?,
+            How::Flags => {
+                let planned = flags::restore(io, &selection, &mut client, &names, true).await?;
+                if self.rehearse {
+                    planned
+                } else {
+                    self.announce(&planned);
+                    flags::restore(io, &selection, &mut client, &names, false).await?
+                }
+            }
             _ => self.add(io, &selection, &mut client, &names).await?,
         };
         client.logout().await;
         Ok(report)
     }
 
+    /// Says beforehand what will happen.
+    fn announce(&self, planned: &Report) {
+        if !self.quiet && !self.json {
+            eprintln!("cylinder: {}", sum(planned, true));
+        }
+    }
+
     async fn add(&self, io: &Io, selection: &Selection<'_>, client: &mut Client, names: &Names) -> Result<Report, Error> {
         let (target, top) = match &self.how {
             How::Tree(name) if self.owner != Owner::Shared => {
                 let default = stamp(selection.at.commit.time);
-                let top = names.top(name.as_ref().unwrap_or(&default).as_bytes());
+                let top = names.top(&utf7::encode(name.as_ref().unwrap_or(&default)));
                 (Target::Tree(top.clone()), Some(top))
             }
             How::Tree(_) => {
@@ -258,7 +276,10 @@ impl Order {
             }
             _ => (Target::Original, None),
         };
-        let elsewhere = if top.is_none() { merge::everywhere(client, names).await? } else { Default::default() };
+        let elsewhere = match (&top, &self.owner) {
+            (None, Owner::User(_)) => merge::everywhere(client, names).await?,
+            _ => BTreeSet::new(),
+        };
         let mut run = Run::new(io, selection, client, names, target);
         run.leave_out(elsewhere);
         run.over_quota = self.over_quota;
@@ -266,6 +287,7 @@ impl Order {
         if self.rehearse {
             return Ok(planned);
         }
+        self.announce(&planned);
         let mut report = run.carry_out().await?;
         if let (Some(top), Some(expire), None) = (top, self.expire, &report.ended_early) {
             tree::note(client, names, &top, io.now().plus(expire), &mut report).await?;

@@ -76,11 +76,15 @@ pub struct Login<'a> {
     pub password: &'a [u8],
 }
 
-/// How personal mailboxes are named.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Personal {
-    /// Before the names of folders: `INBOX.`, or nothing.
-    pub prefix: Vec<u8>,
+/// How mailboxes are named for the user who is logged in.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Prefixes {
+    /// Before the names of the user's own folders: `INBOX.`, or nothing.
+    pub own: Vec<u8>,
+    /// Before the names of other users' folders, such as `Other Users/`; nothing if there are none.
+    pub others: Vec<u8>,
+    /// Before the names of shared folders; nothing if there are none, or if they have none.
+    pub shared: Vec<u8>,
     /// Between the components.
     pub separator: u8,
 }
@@ -296,19 +300,18 @@ impl Client {
         self.end(&tag, &mut |_| ()).await
     }
 
-    /// How the mailboxes of the user who is logged in are named.
-    pub async fn namespace(&mut self) -> Result<Personal, Error> {
+    /// How the mailboxes are named for the user who is logged in.
+    pub async fn namespace(&mut self) -> Result<Prefixes, Error> {
         let mut found = None;
         let answer = self
             .run(Words::of("NAMESPACE"), &mut |before| {
                 if let Before::Data(values) = before
-                    && let [name, personal, ..] = &values[..]
+                    && let [name, own, others, shared] = &values[..]
                     && name.is("NAMESPACE")
-                    && let [Value::List(first), ..] = personal.list()
-                    && let [prefix, separator, ..] = &first[..]
-                    && let [separator] = separator.bytes()
+                    && let Some((own, separator)) = prefix(own)
                 {
-                    found = Some(Personal { prefix: prefix.bytes().to_vec(), separator: *separator });
+                    let other = |value| prefix(value).map(|(prefix, _)| prefix).unwrap_or_default();
+                    found = Some(Prefixes { own, others: other(others), shared: other(shared), separator });
                 }
             })
             .await?;
@@ -618,6 +621,13 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// The first prefix of a namespace, and the separator.
+fn prefix(namespace: &Value) -> Option<(Vec<u8>, u8)> {
+    let [prefix, separator, ..] = namespace.list().first()?.list() else { return None };
+    let [separator] = separator.bytes() else { return None };
+    Some((prefix.bytes().to_vec(), *separator))
 }
 
 /// The items of a FETCH response; `None` if there is no UID among them: flags that somebody else has changed.

@@ -1,9 +1,9 @@
 //! Messages into a folder of a server by IMAP: only those that are not there.
 //!
-//! A folder is looked at first: what it has is told by SHA-1 where the server can (`DIGEST=SHA1`, Cyrus from 2.5 on), else by
-//! the content of the messages that have the size of a wanted one. A message that the folder has as often as it should is left
-//! out, so a restore that is run again, or again after a cut, adds nothing twice. A message is added with its flags in one step:
-//! there is none that is half restored.
+//! A folder is looked at first: what it has is told by SHA-1 where the server can (`DIGEST=SHA1`, all that are supported), else
+//! by the content of the messages that have the size of a wanted one. A message that the folder has as often as it should is
+//! left out, so a restore that is run again, or again after a cut, adds nothing twice. A message is added with its flags in one
+//! step: there is none that is half restored.
 //!
 //! Messages go in ascending order of their UIDs, in groups of some MiB, one command each where the server has MULTIAPPEND; the
 //! next group is read and sent while the server works on the one before. A group that is refused is sent again message by

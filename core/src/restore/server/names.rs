@@ -5,7 +5,7 @@
 use crate::cyrus::names::{MailboxName, Namespace, Naming, Owner, View};
 use crate::error::Error;
 use crate::escape::shown;
-use crate::imap::client::Personal;
+use crate::imap::client::Prefixes;
 use crate::time::{Civil, Time};
 use alloc::format;
 use alloc::string::String;
@@ -19,22 +19,23 @@ pub const TREE: &str = "RESTORED";
 pub struct Names {
     naming: Naming,
     namespace: Namespace,
-    personal: Personal,
+    prefixes: Prefixes,
     owner: Owner,
 }
 
 impl Names {
     /// As the server has told its namespace to this user.
-    pub fn new(naming: Naming, personal: Personal, owner: &Owner) -> Names {
+    pub fn new(naming: Naming, prefixes: Prefixes, owner: &Owner) -> Names {
         let namespace = Namespace {
-            slash: personal.separator == b'/',
-            alt: personal.prefix.is_empty(),
+            slash: prefixes.separator == b'/',
+            alt: prefixes.own.is_empty(),
             domains: owner_has_domain(owner),
-            user_prefix: b"Other Users".to_vec(),
-            shared_prefix: b"Shared Folders".to_vec(),
+            user_prefix: without_separator(&prefixes.others, prefixes.separator),
+            shared_prefix: without_separator(&prefixes.shared, prefixes.separator),
+            // No server tells this one; it is the default of all versions.
             alt_prefix: b"Alt Folders".to_vec(),
         };
-        Names { naming, namespace, personal, owner: owner.clone() }
+        Names { naming, namespace, prefixes, owner: owner.clone() }
     }
 
     /// How names are read.
@@ -58,32 +59,30 @@ impl Names {
     /// The top of a tree with this name.
     pub fn top(&self, stamp: &[u8]) -> Vec<u8> {
         let parts = [TREE.as_bytes(), stamp].map(<[u8]>::to_vec);
-        [&self.personal.prefix[..], &parts.join(&self.personal.separator)].concat()
+        [&self.prefixes.own[..], &parts.join(&self.prefixes.separator)].concat()
     }
 
     /// What all tops of trees match in LIST.
     pub fn tops(&self) -> Vec<u8> {
-        [&self.personal.prefix[..], TREE.as_bytes(), &[self.personal.separator], b"%"].concat()
+        [&self.prefixes.own[..], TREE.as_bytes(), &[self.prefixes.separator], b"%"].concat()
     }
 
-    /// True if a name on the server is that of the user's own INBOX or of a folder of it. Under an empty prefix the tops of
-    /// other users' and of shared folders look like own ones, unless they have their usual names.
+    /// True if a name on the server is that of the user's own INBOX or of a folder of it.
     pub fn is_own(&self, name: &[u8]) -> bool {
-        let others = [&self.namespace.user_prefix, &self.namespace.shared_prefix];
-        let is_below = |top: &[u8]| name.strip_prefix(top).is_some_and(|rest| rest.first() == Some(&self.personal.separator));
-        let is_inbox = name.eq_ignore_ascii_case(b"INBOX");
-        is_inbox || (name.starts_with(&self.personal.prefix) && !others.iter().any(|top| is_below(top)))
+        let others = [&self.prefixes.others, &self.prefixes.shared];
+        let is_others = others.iter().any(|prefix| !prefix.is_empty() && name.starts_with(prefix));
+        name.eq_ignore_ascii_case(b"INBOX") || (name.starts_with(&self.prefixes.own) && !is_others)
     }
 
     /// True if a name on the server is that of a tree or of something in one.
     pub fn is_in_tree(&self, name: &[u8]) -> bool {
-        let rest = name.strip_prefix(&self.personal.prefix[..]).and_then(|rest| rest.strip_prefix(TREE.as_bytes()));
-        rest.is_some_and(|rest| rest.is_empty() || rest[0] == self.personal.separator)
+        let rest = name.strip_prefix(&self.prefixes.own[..]).and_then(|rest| rest.strip_prefix(TREE.as_bytes()));
+        rest.is_some_and(|rest| rest.is_empty() || rest[0] == self.prefixes.separator)
     }
 
     /// What everything below a name matches in LIST.
     pub fn below(&self, name: &[u8]) -> Vec<u8> {
-        [name, &[self.personal.separator], b"*"].concat()
+        [name, &[self.prefixes.separator], b"*"].concat()
     }
 
     /// Where a folder of the archive is in a tree: INBOX as `INBOX`, and what is below INBOX beside it. What would then
@@ -93,7 +92,7 @@ impl Names {
         let name = self.naming.parse_relative(&self.owner, relative)?;
         let parts = tree_parts(&name);
         let spelled: Vec<Vec<u8>> = parts.iter().map(|part| self.spell(part)).collect();
-        Ok([top, &[self.personal.separator], &spelled.join(&self.personal.separator)].concat())
+        Ok([top, &[self.prefixes.separator], &spelled.join(&self.prefixes.separator)].concat())
     }
 
     /// A component with real dots, as the separator makes it be written.
@@ -103,6 +102,10 @@ impl Names {
         }
         part.iter().map(|&c| if c == b'.' { b'^' } else { c }).collect()
     }
+}
+
+fn without_separator(prefix: &[u8], separator: u8) -> Vec<u8> {
+    prefix.strip_suffix(&[separator]).unwrap_or(prefix).to_vec()
 }
 
 fn owner_has_domain(owner: &Owner) -> bool {
@@ -138,8 +141,9 @@ mod tests {
     use super::*;
 
     fn names(prefix: &str, separator: u8) -> Names {
-        let personal = Personal { prefix: prefix.as_bytes().to_vec(), separator };
-        Names::new(Naming::default(), personal, &Owner::User(b"anna".to_vec()))
+        let others = [b"Other Users", &[separator][..]].concat();
+        let prefixes = Prefixes { own: prefix.as_bytes().to_vec(), others, shared: Vec::new(), separator };
+        Names::new(Naming::default(), prefixes, &Owner::User(b"anna".to_vec()))
     }
 
     fn text(bytes: Result<Vec<u8>, Error>) -> String {
@@ -192,6 +196,13 @@ mod tests {
             ]
         );
         assert!(names.is_in_tree(&top) && names.is_in_tree(b"INBOX.RESTORED") && !names.is_in_tree(b"INBOX.RESTORED2"));
+    }
+
+    #[test]
+    fn what_others_have_is_not_the_users_own() {
+        let names = names("", b'/');
+        let own = ["INBOX", "inbox", "Work", "Other Users"].map(|name| names.is_own(name.as_bytes()));
+        assert_eq!((own, names.is_own(b"Other Users/bob")), ([true; 4], false));
     }
 
     #[test]

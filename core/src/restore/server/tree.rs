@@ -1,9 +1,9 @@
 //! Restored trees that are to go again: a note on each of their folders, and what removes them.
 //!
-//! The note is the folder's private comment, which every version lets its owner set and every client leaves alone. It says until
-//! when the folder is meant to be there and which UID comes next in it: so a folder that somebody has used since, by putting
-//! something into it, is told from one that only has what was restored. Only folders with such a note are ever removed, and
-//! only with nothing added. What must not come in: messages.
+//! The note is the folder's private comment, which every version lets its owner set and every client leaves alone. It says when
+//! the folder may go and which UID comes next in it: so a folder that somebody has used since, by putting something into it, is
+//! told from one that only has what was restored. Only folders with such a note are ever removed, and only with nothing added.
+//! What must not come in: messages.
 
 use super::names::Names;
 use super::report::{FolderReport, Report};
