@@ -112,8 +112,11 @@ pub async fn serve(io: Io, mock: Shared) -> Result<(), Error> {
     Ok(())
 }
 
+/// Tag, name and arguments.
+type Command = (String, String, Vec<Arg>);
+
 /// The next command, whole; `None` at the end of the connection, also within a command.
-async fn command(stream: &mut Stream) -> Result<Option<(String, String, Vec<Arg>)>, Error> {
+async fn command(stream: &mut Stream) -> Result<Option<Command>, Error> {
     let (mut text, mut literals) = (Vec::new(), Vec::new());
     loop {
         let Ok(Some(line)) = stream.line().await else { return Ok(None) };

@@ -172,6 +172,35 @@ fn a_user_of_3_12_comes_back_as_it_was() {
     comes_back(Version::V3_12, "anna", "sync");
 }
 
+/// What one release has saved, another one takes: all that IMAP tells of the messages is the same there.
+fn goes_into(from: Version, to: Version) {
+    let bench = rich(from, "anna");
+    bench.cylinder.backup_well("anna");
+    let before = facts(&bench.lab, "anna");
+    let other = Lab::start(to, &[]);
+    let told = restore_well(&other, &bench.cylinder, "anna", "sync", &["--all"]);
+    assert_eq!(sum(&told, "failed"), 0, "{told}");
+    same(&before, &facts(&other, "anna"), &["replica", "meta", "GETACL", "quota"]);
+}
+
+#[test]
+#[ignore = "needs `tests/lab/cyrus-lab install 3.2 3.10`"]
+fn a_user_of_3_2_goes_into_3_10() {
+    goes_into(Version::V3_2, Version::V3_10);
+}
+
+#[test]
+#[ignore = "needs `tests/lab/cyrus-lab install 3.12`"]
+fn a_user_of_3_6_goes_into_3_12() {
+    goes_into(Version::V3_6, Version::V3_12);
+}
+
+#[test]
+#[ignore = "needs `tests/lab/cyrus-lab install 3.12`"]
+fn a_user_of_3_12_goes_into_3_6() {
+    goes_into(Version::V3_12, Version::V3_6);
+}
+
 #[test]
 fn what_is_there_is_left_alone_without_a_word_for_it() {
     let mut bench = rich(Version::V3_6, "anna");

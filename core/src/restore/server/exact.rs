@@ -260,7 +260,7 @@ impl<'a> Exact<'a> {
                 Ok(missing) => missing.into_iter().collect::<BTreeSet<_>>(),
                 Err(no) => return Ok(Err(no)),
             };
-            sent.extend(guids.iter().filter(|guid| !missing.contains(guid)));
+            sent.extend(guids.iter().filter(|guid| !missing.contains(*guid)));
             wanted.retain(|at| missing.contains(&at.guid));
             if let Err(no) = self.upload(wanted, partition, &mut sent, done).await? {
                 return Ok(Err(no));
