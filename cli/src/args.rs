@@ -517,8 +517,9 @@ pub struct Restore {
     #[argh(option, arg_name = "name")]
     pub partition: Option<String>,
 
-    /// if there is no room: stop, or warn and restore what fits (default: stop)
-    #[argh(option, arg_name = "stop|warn")]
+    /// if there is no room: stop; warn and restore what fits; or lift the quota until it is done, as an administrator
+    /// (default: stop)
+    #[argh(option, arg_name = "stop|warn|lift")]
     pub over_quota: Option<String>,
 
     /// the running server, IMAP or csync: tcp:127.0.0.1:PORT, unix:PATH, ssh+tcp://HOST/ADDRESS:PORT, ssh+unix://HOST/PATH,

@@ -188,6 +188,11 @@ fn without_room_nothing_is_done_unless_it_is_wished() {
     let told = ran.json().remove(0);
     assert_eq!((sum(&told, "added"), sum(&told, "failed")), (3, 1), "{told}");
     assert!(told["folders"][0]["failures"][0]["why"].as_str().is_some_and(|why| why.contains("OVERQUOTA")), "{told}");
+    let before = bench.imap.ok("GETQUOTAROOT INBOX").untagged;
+    let told = restore_well(&bench, &["--all", "--over-quota", "lift"]);
+    assert_eq!((sum(&told, "added"), sum(&told, "present")), (1, 3), "{told}");
+    let limit = |values: &[Vec<cylinder_tests::imap::Value>]| format!("{:?}", values.last()).contains("250");
+    assert!(limit(&before) && limit(&bench.imap.ok("GETQUOTAROOT INBOX").untagged), "the limit was not put back");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use cylinder_core::restore::server::exact::Exact;
 use cylinder_core::restore::server::mail::{Run, Target};
 use cylinder_core::restore::server::names::{Names, stamp};
 use cylinder_core::restore::server::report::{FolderReport, Report};
-use cylinder_core::restore::server::{flags, merge, tree};
+use cylinder_core::restore::server::{flags, merge, room, tree};
 use cylinder_core::store::archive_dir;
 use cylinder_core::time::{Civil, Span};
 use cylinder_core::view::When;
@@ -151,7 +151,8 @@ fn over_quota(args: &Restore) -> Result<OverQuota, Trouble> {
     match args.over_quota.as_deref() {
         None | Some("stop") => Ok(OverQuota::Stop),
         Some("warn") => Ok(OverQuota::Warn),
-        Some(text) => Err(bad("--over-quota", text, "stop or warn")),
+        Some("lift") => Ok(OverQuota::Lift),
+        Some(text) => Err(bad("--over-quota", text, "stop, warn or lift")),
     }
 }
 
@@ -251,10 +252,34 @@ impl Order {
                     flags::restore(io, &selection, &mut client, &names, false).await?
                 }
             }
+            _ if self.over_quota == OverQuota::Lift && !self.rehearse => {
+                self.add_over_quota(io, &selection, &mut client, &names, password).await?
+            }
             _ => self.add(io, &selection, &mut client, &names).await?,
         };
         client.logout().await;
         Ok(report)
+    }
+
+    /// Adds with the limits lifted, which an administrator does on a connection of its own.
+    async fn add_over_quota(
+        &self,
+        io: &Io,
+        selection: &Selection<'_>,
+        client: &mut Client,
+        names: &Names,
+        password: &[u8],
+    ) -> Result<Report, Error> {
+        let mut admin = self.server.imap(io, None, password).await?;
+        let lifted = room::limits(&mut admin, &names.inbox_for_admin()?).await?;
+        if !lifted.shown().is_empty() {
+            eprintln!("cylinder: the quota {} is lifted, and put back at the end", lifted.shown());
+        }
+        room::lift(&mut admin, &lifted).await?;
+        let report = self.add(io, selection, client, names).await;
+        room::put_back(&mut admin, &lifted).await?;
+        admin.logout().await;
+        report
     }
 
     /// Says beforehand what will happen.

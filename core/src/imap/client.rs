@@ -23,6 +23,8 @@ const LITERAL_MINUS_MAX: u64 = 4096;
 const AHEAD_MAX: usize = 64;
 /// Mailboxes of one list.
 const LISTED_MAX: usize = 2_000_000;
+/// Quota roots of one mailbox; Cyrus has one.
+const QUOTA_ROOTS_MAX: usize = 100;
 /// UIDs that a response code may name, ranges counted out.
 const UIDS_MAX: usize = 1_000_000;
 
@@ -87,6 +89,34 @@ pub struct Prefixes {
     pub shared: Vec<u8>,
     /// Between the components.
     pub separator: u8,
+}
+
+/// A limit of a quota root.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limit {
+    /// Such as `STORAGE`, which is in KiB.
+    pub resource: Vec<u8>,
+    /// How much there is.
+    pub used: u64,
+    /// How much there may be.
+    pub limit: u64,
+}
+
+/// A quota root.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct QuotaRoot {
+    /// Its name, as the server gives it to this user.
+    pub name: Vec<u8>,
+    /// What is limited.
+    pub limits: Vec<Limit>,
+}
+
+impl QuotaRoot {
+    /// Bytes of messages that may still come, if that is limited.
+    pub fn room(&self) -> Option<u64> {
+        let storage = self.limits.iter().find(|limit| limit.resource.eq_ignore_ascii_case(b"STORAGE"))?;
+        Some(storage.limit.saturating_sub(storage.used).saturating_mul(1024))
+    }
 }
 
 /// One line of LIST.
@@ -457,22 +487,28 @@ impl Client {
         Ok(answer.map(|status| status.code_after("MODIFIED").map(numbers).unwrap_or_default()))
     }
 
-    /// The size of the messages that may be there and that are there, by the STORAGE resource of the first quota root, in KiB;
-    /// `None` if nothing is limited.
-    pub async fn quota(&mut self, mailbox: &[u8]) -> Result<Answer<Option<(u64, u64)>>, Error> {
-        let mut found = None;
+    /// The quota roots that count for a mailbox, with their limits. Empty if nothing is limited.
+    pub async fn quotas(&mut self, mailbox: &[u8]) -> Result<Answer<Vec<QuotaRoot>>, Error> {
+        let mut found = Vec::new();
         let answer = self
             .run(Words::of("GETQUOTAROOT").text(mailbox), &mut |before| {
                 if let Before::Data(values) = before
-                    && let [name, _, resources] = &values[..]
+                    && let [name, root, resources] = &values[..]
                     && name.is("QUOTA")
-                    && let Some([_, used, limit]) = resources.list().chunks_exact(3).find(|resource| resource[0].is("STORAGE"))
+                    && found.len() < QUOTA_ROOTS_MAX
                 {
-                    found = found.or(used.number().zip(limit.number()));
+                    found.push(quota_root(root, resources.list()));
                 }
             })
             .await?;
         Ok(answer.map(|_| found))
+    }
+
+    /// Sets the limits of a quota root; what is not named is not limited. For administrators.
+    pub async fn set_quota(&mut self, root: &[u8], limits: &[Limit]) -> Result<Answer<()>, Error> {
+        let limits: Vec<Vec<u8>> =
+            limits.iter().map(|l| [&l.resource[..], b" ", l.limit.to_string().as_bytes()].concat()).collect();
+        self.simple(Words::of("SETQUOTA").text(root).plain(b" (").plain(&limits.join(&b' ')).plain(b")")).await
     }
 
     /// Begins to append to a mailbox.
@@ -628,6 +664,16 @@ fn prefix(namespace: &Value) -> Option<(Vec<u8>, u8)> {
     let [prefix, separator, ..] = namespace.list().first()?.list() else { return None };
     let [separator] = separator.bytes() else { return None };
     Some((prefix.bytes().to_vec(), *separator))
+}
+
+fn quota_root(root: &Value, resources: &[Value]) -> QuotaRoot {
+    let limit = |triple: &[Value]| match triple {
+        [resource, used, limit] => {
+            Some(Limit { resource: resource.bytes().to_vec(), used: used.number()?, limit: limit.number()? })
+        }
+        _ => None,
+    };
+    QuotaRoot { name: root.bytes().to_vec(), limits: resources.chunks_exact(3).filter_map(limit).collect() }
 }
 
 /// The items of a FETCH response; `None` if there is no UID among them: flags that somebody else has changed.

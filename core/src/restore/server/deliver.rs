@@ -43,6 +43,8 @@ pub enum OverQuota {
     Stop,
     /// Go on: what fits is restored, what does not is a failure.
     Warn,
+    /// Take the limits away for the time of the restore; see [`super::room`].
+    Lift,
 }
 
 /// How often a folder has each message.

@@ -11,7 +11,7 @@ use super::report::{FolderReport, Report};
 use crate::error::Error;
 use crate::escape::shown;
 use crate::guid::Guid;
-use crate::imap::client::Client;
+use crate::imap::client::{Client, QuotaRoot};
 use crate::io::{Event, Io};
 use crate::restore::select::{Folder, Selection};
 use alloc::collections::BTreeSet;
@@ -128,14 +128,12 @@ impl<'a> Run<'a> {
 
     async fn check_room(&mut self, planned: &Report) -> Result<(), Error> {
         let needed = planned.sum(|folder| folder.bytes);
-        let quota = self.client.quota(b"INBOX").await?;
-        let Ok(Some((used, limit))) = quota else { return Ok(()) };
-        // In KiB, as the quota is.
-        let room = limit.saturating_sub(used).saturating_mul(1024);
+        let quotas = self.client.quotas(b"INBOX").await?.unwrap_or_default();
+        let Some(room) = quotas.iter().filter_map(QuotaRoot::room).min() else { return Ok(()) };
         if needed <= room {
             return Ok(());
         }
-        let why = "raise the quota, select less, or use --over-quota warn to restore what fits";
+        let why = "raise the quota, select less, or say --over-quota warn (restore what fits) or lift (as an administrator)";
         Err(Error::Refused(format!("no room: {needed} bytes are to be restored, the quota leaves {room}; {why}")))
     }
 

@@ -11,4 +11,5 @@ pub mod mail;
 pub mod merge;
 pub mod names;
 pub mod report;
+pub mod room;
 pub mod tree;

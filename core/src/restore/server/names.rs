@@ -56,6 +56,17 @@ impl Names {
         })
     }
 
+    /// The user's INBOX as an administrator sees it.
+    pub fn inbox_for_admin(&self) -> Result<Vec<u8>, Error> {
+        let Owner::User(userid) = &self.owner else {
+            return Err(Error::Refused(String::from("shared folders have no INBOX whose quota could be lifted")));
+        };
+        let inbox = self.naming.inbox(userid)?;
+        let namespace = Namespace { alt: false, ..self.namespace.clone() };
+        let none = || Error::Refused(format!("{} has no INBOX that an administrator could name", shown(userid)));
+        self.naming.external(&namespace, View::Admin, &inbox).ok_or_else(none)
+    }
+
     /// The top of a tree with this name.
     pub fn top(&self, stamp: &[u8]) -> Vec<u8> {
         let parts = [TREE.as_bytes(), stamp].map(<[u8]>::to_vec);
@@ -162,6 +173,7 @@ mod tests {
             assert_eq!(text(names.original(b"INBOX.Sent.a^b")), sent);
         }
         assert!(names("", b'/').original(b"DELETED.Sent.6B047E5B").is_err());
+        assert_eq!(text(names("", b'/').inbox_for_admin()), "user/anna");
     }
 
     #[test]
