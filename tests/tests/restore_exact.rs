@@ -208,7 +208,7 @@ async fn liar(io: Io, lines: Vec<u8>) -> Result<(), Error> {
 fn a_server_that_lies_is_an_error_and_nothing_is_taken_in() {
     let disk = store();
     let greeting = "* SASL PLAIN\r\n* OK x Cyrus sync server 3.6.1\r\nOK welcome\r\n";
-    let deep = format!("{greeting}* MAILBOX {}\r\n", "(".repeat(5000));
+    let deep = format!("{greeting}* MAILBOX {}\r\nOK success\r\n", "(".repeat(5000));
     let cases = [
         ("nothing", String::new(), "the connection ended before"),
         ("no greeting", String::from("220 smtp\r\n"), "expected the greeting"),

@@ -62,8 +62,8 @@ pub struct Exact<'a> {
 enum Judgement {
     /// It is as it was.
     Same,
-    /// It is not there, or only its beginning: it is made, after these were removed.
-    Make { remove: Vec<Vec<u8>>, begun: bool },
+    /// It is not there, or only the records up to UID `begun`: it is made, after these were removed.
+    Make { remove: Vec<Vec<u8>>, begun: Option<u64> },
     /// It has to stay as it is.
     Refuse(String),
 }
@@ -136,7 +136,7 @@ impl<'a> Exact<'a> {
             }
             Judgement::Make { remove, begun } => (remove, begun),
         };
-        done.is_created = !begun;
+        done.is_created = begun.is_none();
         if self.rehearse {
             rehearsed(folder, done);
             return Ok(());
@@ -147,12 +147,12 @@ impl<'a> Exact<'a> {
                 return Ok(());
             }
         }
-        self.make(folder, header, &name, done).await
+        self.make(folder, header, &name, begun.unwrap_or(0), done).await
     }
 
     fn judge(&self, folder: &Folder, header: &Header, name: &[u8], there: &[Mailbox]) -> Judgement {
         let mut remove = Vec::new();
-        let mut begun = false;
+        let mut begun = None;
         for mailbox in there {
             let why = if mailbox.name != name {
                 let id = shown(&folder.id);
@@ -162,7 +162,7 @@ impl<'a> Exact<'a> {
             } else if is_same(folder, header, mailbox) {
                 return Judgement::Same;
             } else if is_begun(folder, header, mailbox) {
-                begun = true;
+                begun = Some(mailbox.last_uid);
                 continue;
             } else {
                 String::from("it is there, and not as it was")
@@ -183,12 +183,23 @@ impl<'a> Exact<'a> {
         name.is_ok_and(|name| name.deleted().is_some() && name.owner() == self.selection.owner)
     }
 
-    async fn make(&mut self, folder: &Folder, header: &Header, name: &[u8], done: &mut FolderReport) -> Result<(), Error> {
+    async fn make(
+        &mut self,
+        folder: &Folder,
+        header: &Header,
+        name: &[u8],
+        begun: u64,
+        done: &mut FolderReport,
+    ) -> Result<(), Error> {
         let partition = self.partition_of(folder);
-        let expect = folder.messages.iter().filter_map(|message| message.body.at()).map(|at| at.size).sum();
-        self.io.event(Event::Expect { messages: folder.messages.len() as u64, bytes: expect });
-        let mut state = State::default();
-        let mut parts = folder.messages.chunks(RECORDS).peekable();
+        // What is there cannot be sent again: a server takes no UID that is not the greatest so far.
+        let there = folder.messages.partition_point(|message| u64::from(message.uid()) <= begun);
+        let mut state = State::up_to(folder, begun);
+        done.present = there as u64;
+        let left = &folder.messages[there..];
+        let bytes = left.iter().filter_map(|message| message.body.at()).map(|at| at.size).sum();
+        self.io.event(Event::Expect { messages: left.len() as u64, bytes });
+        let mut parts = left.chunks(RECORDS).peekable();
         loop {
             let part = parts.next().unwrap_or_default();
             let is_last = parts.peek().is_none();
