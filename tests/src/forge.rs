@@ -68,6 +68,11 @@ impl Forge {
         guid
     }
 
+    /// Changes what the next commit says of its messages.
+    pub fn lie(&mut self, change: impl Fn(MessageAt) -> MessageAt) {
+        self.messages.iter_mut().for_each(|message| *message = change(*message));
+    }
+
     /// Appends an entry that fills members of its own, as many as it takes: a list or a table.
     pub fn part(&mut self, kind: Kind, name: &[u8], content: &[u8]) -> Part {
         let (offset, raw) = (self.bytes.len() as u64, file(name, content));

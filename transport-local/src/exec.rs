@@ -104,13 +104,10 @@ impl Exec {
             Op::Lock { file, mode } => locks::lock(self.files.get(file)?.fd.as_fd(), mode).map(|()| Reply::Unit),
             Op::Unlock(file) => locks::unlock(self.files.get(file)?.fd.as_fd()).map(|()| Reply::Unit),
             Op::Holder { file, mode } => locks::holder(self.files.get(file)?.fd.as_fd(), mode).map(Reply::Holder),
-            // Without connections; those who have them take these before they come here.
-            Op::Connect(_) | Op::Send { .. } | Op::Receive { .. } | Op::Complaint(_) | Op::Shut(_) => Err(Fault::Driver),
             Op::Clock => Ok(Reply::Clock(clock::stamping(), self.tick())),
             op @ (Op::Seal { .. } | Op::Unseal { .. }) => workers::run(&mut self.tools, op),
-            Op::Put { .. } | Op::PutDir { .. } | Op::PutLink { .. } | Op::Link { .. } | Op::Attribute { .. } => {
-                Err(Fault::Driver)
-            }
+            // Those of streams, which whoever has connections takes before they come here, and of the target.
+            _ => Err(Fault::Driver),
         }
     }
 

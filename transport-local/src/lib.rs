@@ -53,8 +53,8 @@ pub struct Config {
     pub store: PathBuf,
     /// The directory that is restored into. None: nothing is.
     pub target: Option<PathBuf>,
-    /// Directories below the target, without a slash at either end, on the way to which symbolic links are followed, as a chroot
-    /// into the target would.
+    /// Directories below the target, without a slash at either end, on the way to which symbolic links are followed, as a
+    /// chroot into the target would.
     pub trusted: Vec<Vec<u8>>,
     /// User and group of the lock files that are created; see [`owner_of`]. None: those of the nearest directory that exists.
     pub cyrus_owner: Option<(u32, u32)>,

@@ -3,6 +3,7 @@
 //! What must not come in: forms of mail, and steps of a restore; both are the core's.
 
 mod report;
+mod spool;
 mod stream;
 
 use super::archive::{at, read_with};
@@ -10,15 +11,14 @@ use super::deliver;
 use crate::args::Restore;
 use crate::exit::Exit;
 use crate::host::{self, Outcome, Trouble};
-use crate::output::{self, Progress, count, size};
+use crate::output::{self, Progress};
 use crate::stop;
 use crate::when::{self, Edge};
 use cylinder_core::archive::read::Reader;
 use cylinder_core::error::Error;
-use cylinder_core::escape::shown;
 use cylinder_core::guid::Guid;
 use cylinder_core::io::{Event, Io};
-use cylinder_core::restore::export::{self, FolderPlan, Format};
+use cylinder_core::restore::export::{self, Format};
 use cylinder_core::restore::fields::bare_id;
 use cylinder_core::restore::report::Report;
 use cylinder_core::restore::select::{Kind, Scope, Selection, Wish};
@@ -48,6 +48,9 @@ pub fn run(args: &Restore) -> Outcome {
     if deliver::is_meant(args) {
         return into_server(args);
     }
+    if let Some(dir) = &args.spool {
+        return spool::run(args, Path::new(dir));
+    }
     let request = request(args)?;
     let threads = host::threads(args.threads);
     let target = match &request.way {
@@ -72,7 +75,7 @@ pub fn run(args: &Restore) -> Outcome {
     );
     progress.clear();
     let report = done?;
-    report::tell(args, &request.goal(), &report)?;
+    report::tell(args, &request.goal(), &report, &[])?;
     Ok(if report.is_clean() { Exit::Ok } else { Exit::Partial })
 }
 
@@ -81,7 +84,7 @@ fn into_server(args: &Restore) -> Outcome {
     let Some((user, folders)) = args.words.split_first() else {
         return Err(Trouble::Usage(String::from("restore: whose mail? Name a user")));
     };
-    let wish = if args.cleanup { Wish::new(Scope::All) } else { wish(args, folders)? };
+    let wish = if args.cleanup { Wish::new(Scope::All) } else { wish(args, scope(args, folders)?)? };
     deliver::run(args, user, wish, at(&args.at)?)
 }
 
@@ -98,16 +101,23 @@ impl Request {
 async fn select<'a>(args: &Restore, request: &Request, reader: &'a Reader) -> Result<Selection<'a>, Error> {
     let owner = host::owner(&request.user);
     let selection = Selection::open(reader, &owner, request.when, request.wish.clone()).await?;
-    if !args.json && !args.quiet {
-        let asked = match request.when {
-            When::Newest => String::from("the newest"),
-            When::Number(_) => String::from("as asked for"),
-            When::Time(time) => format!("the newest that is not later than {} ({})", when::shown(time), when::zone()),
-        };
-        let commit = &selection.at.commit;
-        eprintln!("snapshot {} of {}: {asked}", commit.number, output::time(commit.time));
-    }
+    tell_snapshot(args, request.when, &selection);
     Ok(selection)
+}
+
+/// Says which snapshot was taken, and why that one.
+fn tell_snapshot(args: &Restore, when: When, selection: &Selection<'_>) {
+    if args.json || args.quiet {
+        return;
+    }
+    let asked = match when {
+        When::Newest => String::from("the newest"),
+        When::Number(_) => String::from("as asked for"),
+        When::Time(time) => format!("the newest that is not later than {} ({})", when::shown(time), when::zone()),
+    };
+    let commit = &selection.at.commit;
+    let owner = host::owner_shown(&selection.owner);
+    eprintln!("{owner}: snapshot {} of {}: {asked}", commit.number, output::time(commit.time));
 }
 
 async fn carry_out(args: &Restore, request: &Request, io: &Io, reader: &Reader, ahead: usize) -> Result<Report, Error> {
@@ -143,22 +153,15 @@ fn dry_run(args: &Restore, request: &Request, driver: &mut Local) -> Outcome {
         &mut |_| (),
     );
     let (plans, report) = planned?;
-    if args.json {
-        output::json(&report::plan_json(&plans, &request.goal(), &report))?;
-    } else {
-        for FolderPlan { name, path, messages, bytes } in &plans {
-            let (messages, bytes) = (count(*messages, "message"), size(*bytes));
-            output::line(&format!("{} -> {path}: {messages}, {bytes}", shown(name)))?;
-        }
-        output::line(&format!("would restore {} to {}", report::total(&plans), request.goal()))?;
-        report::notes(&report);
-    }
-    Ok(if report.is_clean() { Exit::Ok } else { Exit::Partial })
+    report::plan(args, &plans, &request.goal(), &report)
 }
 
 fn request(args: &Restore) -> Result<Request, Trouble> {
     let usage = |text: &str| Trouble::Usage(String::from(text));
     let Some((user, folders)) = args.words.split_first() else { return Err(usage("restore: whose mail? Name a user")) };
+    if args.all_users || args.imapd_conf.is_some() || args.cyrus.is_some() {
+        return Err(usage("restore: --all-users, --imapd-conf and --cyrus go with --spool"));
+    }
     let way = match (&args.dir, args.zip, args.tar) {
         (Some(dir), false, false) => Way::Dir(PathBuf::from(dir)),
         (None, true, false) => Way::Zip,
@@ -177,7 +180,7 @@ fn request(args: &Restore) -> Result<Request, Trouble> {
             found.map(|(_, format)| *format).ok_or_else(unknown)?
         }
     };
-    let mut wish = wish(args, folders)?;
+    let mut wish = wish(args, scope(args, folders)?)?;
     // The files of Cyrus are of use as a whole.
     if format == Format::Cyrus && !wish.is_filtered() {
         wish.kind = Kind::Every;
@@ -185,19 +188,23 @@ fn request(args: &Restore) -> Result<Request, Trouble> {
     Ok(Request { user: user.clone(), wish, when: at(&args.at)?, format, way })
 }
 
-/// Which folders and messages.
-fn wish(args: &Restore, folders: &[String]) -> Result<Wish, Trouble> {
+/// Which folders.
+fn scope(args: &Restore, folders: &[String]) -> Result<Scope, Trouble> {
     let bytes = |text: &String| text.as_bytes().to_vec();
     let picks = args.only_deleted || !args.guid.is_empty() || !args.message_id.is_empty();
-    let scope = match (folders, &args.subtree, args.all) {
-        ([], None, true) => Scope::All,
-        ([], Some(top), false) => Scope::Subtree(bytes(top)),
+    match (folders, &args.subtree, args.all) {
+        ([], None, true) => Ok(Scope::All),
+        ([], Some(top), false) => Ok(Scope::Subtree(bytes(top))),
         // Whoever names messages need not know where they are.
-        ([], None, false) if picks => Scope::All,
-        ([_, ..], None, false) => Scope::Folders(folders.iter().map(bytes).collect()),
-        ([], None, false) => return Err(Trouble::Usage(String::from("restore: which folders? Name some, or say --all"))),
-        _ => return Err(Trouble::Usage(String::from("restore: folders, --subtree and --all exclude each other"))),
-    };
+        ([], None, false) if picks => Ok(Scope::All),
+        ([_, ..], None, false) => Ok(Scope::Folders(folders.iter().map(bytes).collect())),
+        ([], None, false) => Err(Trouble::Usage(String::from("restore: which folders? Name some, or say --all"))),
+        _ => Err(Trouble::Usage(String::from("restore: folders, --subtree and --all exclude each other"))),
+    }
+}
+
+/// Which messages of these folders.
+fn wish(args: &Restore, scope: Scope) -> Result<Wish, Trouble> {
     let time = |option: &str, text: &Option<String>, edge| {
         let read = |text: &String| when::point(text, edge).map_err(|e| Trouble::Usage(format!("--{option}: {e}")));
         text.as_ref().map(read).transpose()

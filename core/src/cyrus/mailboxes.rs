@@ -143,6 +143,23 @@ impl MbType {
     }
 }
 
+impl MbType {
+    /// The number of the text form; undoes [`MbType::from_number`] for what that form can say.
+    pub fn number(self) -> u32 {
+        let kind = match self.kind {
+            Kind::Netnews => 1 << 2,
+            Kind::Calendar => 1 << 5,
+            Kind::Addressbook => 1 << 6,
+            Kind::Collection => 1 << 7,
+            Kind::JmapSubmit => 1 << 9,
+            Kind::JmapPush => 1 << 10,
+            Kind::Email | Kind::JmapNotify | Kind::Sieve => 0,
+        };
+        let flags = [(self.remote, 0), (self.reserved, 1), (self.moving, 3), (self.deleted, 4), (self.intermediate, 8)];
+        flags.into_iter().fold(kind, |n, (set, bit)| n | u32::from(set) << bit)
+    }
+}
+
 /// Rights by identifier, in the order in which they stand.
 pub type Acl = Vec<(Vec<u8>, Vec<u8>)>;
 

@@ -2,8 +2,8 @@
 //! several of them ahead, and members that hold none are not.
 //!
 //! Memory: the members under way (a message of any size passes in pieces of at most one member) and 40 bytes for each wanted
-//! message. Each message is compared with its SHA-1 at its end. For a single message there is [`Reader::copy_message`]. What must
-//! not come in: whose messages they are.
+//! message. Each message is compared with its SHA-1 at its end. For a single message there is [`Reader::copy_message`]. What
+//! must not come in: whose messages they are.
 
 use crate::archive::entry::{self, EntryKind, Parsed};
 use crate::archive::member::{MemberInfo, TO_BE_CONTINUED};

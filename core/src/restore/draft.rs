@@ -1,5 +1,5 @@
-//! The content of a file before it is written: in memory as long as it is short, then in a scratch file. So what turns out to be
-//! damaged at its end is never begun, and how long it is is known at its beginning.
+//! The content of a file before it is written: in memory as long as it is short, then in a scratch file. So what turns out to
+//! be damaged at its end is never begun, and how long it is is known at its beginning.
 //!
 //! What must not come in: where it goes.
 

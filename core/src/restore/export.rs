@@ -1,8 +1,8 @@
 //! Export: folders as files that other people's programs read. What each form keeps and loses is in `core/RESTORE.md`.
 //!
 //! First every folder is looked at: names, side files, and for each message one line in memory (72 bytes) that says where it
-//! lies and where it goes. Then the messages pass once, in the order of the archive. Only an mbox is made folder by folder, by way
-//! of a scratch file, so that its messages stand in the order of their UIDs.
+//! lies and where it goes. Then the messages pass once, in the order of the archive. Only an mbox is made folder by folder, by
+//! way of a scratch file, so that its messages stand in the order of their UIDs.
 //!
 //! What must not come in: where files go ([`super::shelf`]).
 
@@ -100,7 +100,7 @@ pub async fn plan(selection: &Selection<'_>) -> Result<(Vec<FolderPlan>, Report)
 }
 
 /// Counts a folder, and reports what of it cannot be had.
-fn look(folder: &Folder, path: String, report: &mut Report) -> FolderPlan {
+pub(super) fn look(folder: &Folder, path: String, report: &mut Report) -> FolderPlan {
     let name = shown(&folder.name);
     for problem in &folder.problems {
         report.fail_with(name.clone(), problem);
@@ -277,6 +277,7 @@ impl<S: Shelf> Export<'_, S> {
         while let Some(next) = bodies.next().await? {
             match next {
                 Next::Begin(_) => {
+                    // Of one that was bad, something may be left.
                     draft.clear();
                     lf = Lf::default();
                 }
@@ -346,6 +347,28 @@ impl<S: Shelf> Export<'_, S> {
 
     /// One folder as an mbox: all messages as they come into a heap, then from there in order.
     async fn mbox(&mut self, folder: &Folder, path: &str) -> Result<(), Error> {
+        let mut heap = Draft::new(self.io);
+        let parts = self.heap(folder, &mut heap).await?;
+        let mut whole = Draft::new(self.io);
+        for part in parts.values() {
+            append(&mut whole, &heap, part.from, part.len).await?;
+        }
+        heap.close().await;
+        let newest = folder.messages.iter().map(|m| m.row.record.internaldate).max();
+        match self.shelf.put(path.as_bytes(), &mut whole, newest).await {
+            Ok(Put::Created) => {
+                self.report.messages += parts.len() as u64;
+                self.report.bytes = parts.values().fold(self.report.bytes, |sum, part| sum.saturating_add(part.size));
+            }
+            Ok(Put::Already) => self.report.already += parts.len() as u64,
+            Err(error) => self.fail(path.to_string(), error)?,
+        }
+        whole.close().await;
+        Ok(())
+    }
+
+    /// The messages of a folder in the form of an mbox, one behind the other as they come, and by UID where each lies.
+    async fn heap(&mut self, folder: &Folder, heap: &mut Draft<'_>) -> Result<BTreeMap<u32, Part>, Error> {
         let mut by_place: BTreeMap<MessageAt, Vec<&Message>> = BTreeMap::new();
         for m in &folder.messages {
             if let Some(at) = m.body.at() {
@@ -354,36 +377,33 @@ impl<S: Shelf> Export<'_, S> {
         }
         let bytes = by_place.keys().fold(0u64, |sum, at| sum.saturating_add(at.size));
         self.io.event(Event::Expect { messages: by_place.len() as u64, bytes });
-        let mut heap = Draft::new(self.io);
-        // By UID: where each lies in the heap.
-        let mut parts: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
         let mut bodies = Bodies::new(self.io, self.selection.reader(), by_place.keys().copied().collect(), self.ahead);
-        let (mut current, mut drafts): (Option<MessageAt>, Vec<(u32, Mbox, Draft<'_>)>) = (None, Vec::new());
+        let mut parts = BTreeMap::new();
+        let (mut size, mut copies): (u64, Vec<(u32, Mbox, Draft<'_>)>) = (0, Vec::new());
         while let Some(next) = bodies.next().await? {
             match next {
                 Next::Begin(at) => {
-                    current = Some(at);
+                    size = at.size;
                     let those = by_place.get(&at).into_iter().flatten();
-                    drafts = those.map(|m| (m.uid(), Mbox::new(m), Draft::new(self.io))).collect();
+                    copies = those.map(|m| (m.uid(), Mbox::new(m), Draft::new(self.io))).collect();
                 }
                 Next::Piece(piece) => {
-                    for (_, mbox, draft) in &mut drafts {
+                    for (_, mbox, draft) in &mut copies {
                         mbox.feed(piece, draft.tail());
                         draft.settle().await?;
                     }
                 }
                 Next::Good => {
-                    for (uid, mbox, mut draft) in core::mem::take(&mut drafts) {
+                    for (uid, mbox, mut draft) in copies.drain(..) {
                         mbox.finish(draft.tail());
-                        let from = heap.len();
-                        append(&mut heap, &draft, (0, draft.len())).await?;
+                        parts.insert(uid, Part { from: heap.len(), len: draft.len(), size });
+                        append(heap, &draft, 0, draft.len()).await?;
                         draft.close().await;
-                        parts.insert(uid, (from, draft.len()));
-                        self.io.event(Event::Progress { messages: 1, bytes: current.map_or(0, |at| at.size) });
                     }
+                    self.io.event(Event::Progress { messages: 1, bytes: size });
                 }
                 Next::Bad(at, error) => {
-                    for (_, _, mut draft) in core::mem::take(&mut drafts) {
+                    for (_, _, mut draft) in copies.drain(..) {
                         draft.close().await;
                     }
                     for m in by_place.get(&at).into_iter().flatten() {
@@ -392,25 +412,15 @@ impl<S: Shelf> Export<'_, S> {
                 }
             }
         }
-        let mut whole = Draft::new(self.io);
-        for part in parts.values() {
-            append(&mut whole, &heap, *part).await?;
-        }
-        heap.close().await;
-        let newest = folder.messages.iter().map(|m| m.row.record.internaldate).max();
-        let sizes = by_place.iter().flat_map(|(at, those)| those.iter().map(|m| (m.uid(), at.size)));
-        let bytes = sizes.filter(|(uid, _)| parts.contains_key(uid)).fold(0u64, |sum, (_, size)| sum.saturating_add(size));
-        match self.shelf.put(path.as_bytes(), &mut whole, newest).await {
-            Ok(Put::Created) => {
-                self.report.messages += parts.len() as u64;
-                self.report.bytes += bytes;
-            }
-            Ok(Put::Already) => self.report.already += parts.len() as u64,
-            Err(error) => self.fail(path.to_string(), error)?,
-        }
-        whole.close().await;
-        Ok(())
+        Ok(parts)
     }
+}
+
+/// Where a message lies in a heap, and its length in the archive.
+struct Part {
+    from: u64,
+    len: u64,
+    size: u64,
 }
 
 /// How many at the beginning are of one message.
@@ -418,8 +428,8 @@ fn same(ways: &[Way]) -> usize {
     ways.first().map_or(0, |first| ways.iter().take_while(|way| way.at == first.at).count())
 }
 
-/// Adds a part of one draft, offset and length, to another.
-async fn append(to: &mut Draft<'_>, from: &Draft<'_>, (mut at, mut left): (u64, u64)) -> Result<(), Error> {
+/// Adds `left` bytes of one draft, from `at` on, to another.
+async fn append(to: &mut Draft<'_>, from: &Draft<'_>, mut at: u64, mut left: u64) -> Result<(), Error> {
     let mut buffer = Vec::new();
     while left > 0 {
         buffer = from.read(at, left, buffer).await?;

@@ -208,3 +208,74 @@ fn state_fields(record: &Record, flags: &[Vec<u8>]) -> String {
     state.push_str(&format!("X-UID: {}\n", record.uid));
     state
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cyrus::index::Uid;
+    use crate::restore::select::Body;
+    use crate::view::MessageRow;
+
+    fn message(system_flags: u32, flags: &[&str]) -> Message {
+        let record = Record { uid: Uid(7), system_flags, internaldate: Time::from_secs(1_795_510_861), ..Record::default() };
+        let flags = flags.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let row = MessageRow { record, guid: Guid::NULL, is_expunged: false, is_unlinked: false, flags };
+        Message { row, annotations: Vec::new(), body: Body::NotStored }
+    }
+
+    /// The same whatever the pieces are.
+    fn mbox(m: &Message, text: &[u8]) -> String {
+        let made = |size: usize| {
+            let (mut out, mut mbox) = (Vec::new(), Mbox::new(m));
+            text.chunks(size).for_each(|piece| mbox.feed(piece, &mut out));
+            mbox.finish(&mut out);
+            String::from_utf8(out).expect("ASCII")
+        };
+        let whole = made(text.len().max(1));
+        for size in 1..text.len().min(40) {
+            assert_eq!(made(size), whole, "pieces of {size}");
+        }
+        whole
+    }
+
+    #[test]
+    fn line_ends_become_lf_whatever_the_pieces_are() {
+        let text = b"a\r\nb\rc\n\r\n\r\r\nd\r";
+        for size in 1..=text.len() {
+            let (mut lf, mut out) = (Lf::default(), Vec::new());
+            text.chunks(size).for_each(|piece| lf.feed(piece, &mut out));
+            lf.finish(&mut out);
+            assert_eq!(out, b"a\nb\rc\n\n\r\nd\r", "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn an_mbox_message_has_its_flags_and_no_line_that_begins_another() {
+        let m = message(flag::SEEN | flag::FLAGGED | flag::DRAFT, &["\\Seen", "$Label1", "x y"]);
+        let text = b"Return-Path: <a@b>\r\nStatus: U\r\n more\r\nTo: x\r\n\r\nFrom me\r\n>From you\r\n>Fro\r\nend";
+        let expected = "From a@b Tue Nov 24 09:01:01 2026\nReturn-Path: <a@b>\nTo: x\nStatus: RO\nX-Status: FT\n\
+                        X-Keywords: $Label1\nX-UID: 7\n\n>From me\n>>From you\n>Fro\nend\n\n";
+        assert_eq!(mbox(&m, text), expected);
+    }
+
+    #[test]
+    fn an_mbox_takes_messages_without_header_or_body() {
+        let head = "From MAILER-DAEMON Tue Nov 24 09:01:01 2026\n";
+        let m = message(0, &[]);
+        assert_eq!(mbox(&m, b""), alloc::format!("{head}Status: O\nX-UID: 7\n\n\n"));
+        assert_eq!(mbox(&m, b"A: b\r\n"), alloc::format!("{head}A: b\nStatus: O\nX-UID: 7\n\n\n"));
+        assert_eq!(mbox(&m, b"\r\nFrom x\r\n"), alloc::format!("{head}Status: O\nX-UID: 7\n\n>From x\n\n"));
+        assert_eq!(
+            mbox(&m, b"From x\r\nA: b\r\n\r\nc\r\n"),
+            alloc::format!("{head}>From x\nA: b\nStatus: O\nX-UID: 7\n\nc\n\n")
+        );
+    }
+
+    #[test]
+    fn a_maildir_name_has_its_letters_in_order() {
+        let all = flag::SEEN | flag::ANSWERED | flag::FLAGGED | flag::DRAFT | flag::DELETED;
+        let name = maildir_name(Time::from_secs(5), 7, &Guid::NULL, all);
+        assert_eq!(name, "5.U7G0000000000000000000000000000000000000000.cylinder:2,DFRST");
+        assert!(maildir_name(Time::from_secs(5), 7, &Guid::NULL, 0).ends_with(":2,"));
+    }
+}

@@ -1,8 +1,8 @@
 //! Putting mail back: what of an archive is meant, where its messages lie, and what becomes of them.
 //!
-//! Every way back begins with a [`select::Selection`]: some folders of one user as of one snapshot, and which of their messages.
-//! It is read a folder at a time. Message files come from [`bodies`], in the order of the archive, whatever the order of the
-//! folders. What must not come in: servers and their protocols, but in [`server`].
+//! Every way back begins with a [`select::Selection`]: some folders of one user as of one snapshot, and which of their
+//! messages. It is read a folder at a time. Message files come from [`bodies`], in the order of the archive, whatever the order
+//! of the folders. What must not come in: servers and their protocols, but in [`server`].
 
 pub mod bodies;
 pub mod draft;
@@ -15,3 +15,4 @@ pub mod select;
 pub mod server;
 pub mod shelf;
 mod side;
+pub mod spool;

@@ -625,7 +625,7 @@ impl UserData {
 }
 
 /// All records of a database file; what cannot be read is told, and what comes before it is kept.
-fn records(name: &str, bytes: &[u8], problems: &mut Vec<Error>) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(super) fn records(name: &str, bytes: &[u8], problems: &mut Vec<Error>) -> Vec<(Vec<u8>, Vec<u8>)> {
     if bytes.is_empty() {
         return Vec::new();
     }

@@ -65,6 +65,12 @@ impl<'a> Dir<'a> {
         self.look(b"", Place::target(".")).await
     }
 
+    /// Makes a directory that others use too, with other permissions than those of what is restored, unless it is there.
+    pub async fn base(&mut self, path: &[u8], mode: u32) -> Result<(), Error> {
+        let attributes = Attributes { mode, ..self.dirs };
+        self.io.put_dir(&Place::target(path), attributes).await.map_err(world("create", path))
+    }
+
     /// Returns when everything is durable.
     pub async fn sync(&self) -> Result<(), Error> {
         self.io.sync_dir(&Place::target(".")).await.map_err(|fault| Error::world("sync", "the target", fault))

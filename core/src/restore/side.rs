@@ -1,7 +1,7 @@
 //! What other mail stores have no place for, as lines of JSON beside each folder: first the folder, then its messages.
 //!
-//! Names and values that are no UTF-8 are shown with replacement characters; in the form `cyrus` the metadata files beside it have
-//! them as they were. What must not come in: the messages themselves.
+//! Names and values that are no UTF-8 are shown with replacement characters; in the form `cyrus` the metadata files beside it
+//! have them as they were. What must not come in: the messages themselves.
 
 use super::draft::Draft;
 use super::export::{Format, Way};

@@ -7,6 +7,7 @@ mod dirs;
 mod driver;
 mod files;
 mod locks;
+mod target;
 mod users;
 
 use cylinder_core::error::Fault;

@@ -1,14 +1,16 @@
 //! What came of a restore, in words or as JSON. Standard output is left alone where it takes the mail itself.
 
 use crate::args::Restore;
+use crate::exit::Exit;
+use crate::host::Outcome;
 use crate::output::{self, OutputError, count, size};
 use cylinder_core::escape::shown;
 use cylinder_core::restore::export::FolderPlan;
 use cylinder_core::restore::report::{Note, Notes, Report};
 use serde_json::{Value, json};
 
-/// Tells all of it.
-pub fn tell(args: &Restore, goal: &str, report: &Report) -> Result<(), OutputError> {
+/// Tells all of it; `commands` are left to be run.
+pub fn tell(args: &Restore, goal: &str, report: &Report, commands: &[String]) -> Result<(), OutputError> {
     let is_taken = args.zip || args.tar;
     let put = |text: String| {
         if is_taken {
@@ -19,7 +21,7 @@ pub fn tell(args: &Restore, goal: &str, report: &Report) -> Result<(), OutputErr
         }
     };
     if args.json {
-        return put(to_json(goal, report).to_string());
+        return put(to_json(goal, report, commands).to_string());
     }
     notes(report);
     if args.quiet {
@@ -31,11 +33,12 @@ pub fn tell(args: &Restore, goal: &str, report: &Report) -> Result<(), OutputErr
     if *already > 0 {
         text += &format!("; {} there already", if *already == 1 { String::from("1 was") } else { format!("{already} were") });
     }
-    put(text)
+    put(text)?;
+    commands.iter().try_for_each(|command| put(command.clone()))
 }
 
 /// Tells what was left out and what failed, on standard error.
-pub fn notes(report: &Report) {
+fn notes(report: &Report) {
     for (word, notes) in [("skipped", &report.skipped), ("FAILED", &report.failed)] {
         for Note { what, why, next } in &notes.kept {
             let next = if next.is_empty() { String::new() } else { format!("; {next}") };
@@ -47,23 +50,37 @@ pub fn notes(report: &Report) {
     }
 }
 
+/// Tells what would be done.
+pub fn plan(args: &Restore, plans: &[FolderPlan], goal: &str, report: &Report) -> Outcome {
+    if args.json {
+        output::json(&plan_json(plans, goal, report))?;
+    } else {
+        for FolderPlan { name, path, messages, bytes } in plans {
+            let (messages, bytes) = (count(*messages, "message"), size(*bytes));
+            output::line(&format!("{} -> {path}: {messages}, {bytes}", shown(name)))?;
+        }
+        output::line(&format!("would restore {} to {goal}", total(plans)))?;
+        notes(report);
+    }
+    Ok(if report.is_clean() { Exit::Ok } else { Exit::Partial })
+}
+
 /// The sum of a plan.
-pub fn total(plans: &[FolderPlan]) -> String {
+fn total(plans: &[FolderPlan]) -> String {
     let messages = plans.iter().map(|plan| plan.messages).sum();
     let bytes = plans.iter().fold(0, |sum: u64, plan| sum.saturating_add(plan.bytes));
     format!("{} ({}) in {}", count(messages, "message"), size(bytes), count(plans.len() as u64, "folder"))
 }
 
-fn to_json(goal: &str, report: &Report) -> Value {
+fn to_json(goal: &str, report: &Report, commands: &[String]) -> Value {
     json!({
         "to": goal, "folders": report.folders, "messages": report.messages, "bytes": report.bytes, "files": report.files,
         "already": report.already, "skipped": list(&report.skipped), "skipped_count": report.skipped.count,
-        "failed": list(&report.failed), "failed_count": report.failed.count,
+        "failed": list(&report.failed), "failed_count": report.failed.count, "commands": commands,
     })
 }
 
-/// A plan as JSON.
-pub fn plan_json(plans: &[FolderPlan], goal: &str, report: &Report) -> Value {
+fn plan_json(plans: &[FolderPlan], goal: &str, report: &Report) -> Value {
     let folder = |plan: &FolderPlan| json!({ "folder": shown(&plan.name), "path": plan.path, "messages": plan.messages, "bytes": plan.bytes });
     json!({
         "to": goal, "dry_run": true, "folders": plans.iter().map(folder).collect::<Vec<_>>(),

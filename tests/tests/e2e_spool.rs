@@ -1,0 +1,220 @@
+//! A server that lost everything, put back as files in place by `restore --spool`, says over IMAP what it said before.
+//!
+//! Needs root and the installed server: `tests/lab/cyrus-lab install 3.6`; for the other releases `tests/lab/matrix`.
+
+use cylinder_tests::cli::{Cylinder, Running, append_many, arrival, message};
+use cylinder_tests::imap::{Imap, Value};
+use cylinder_tests::lab::{Lab, Version};
+use cylinder_tests::proof::{binary, run_for};
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Makes two users who use everything that a mailbox can have.
+fn fill(lab: &Lab) {
+    let mut anna = lab.new_user("anna");
+    let mut bob = lab.new_user("bob.smith");
+    for folder in ["Work", "Work/B&APw-cher &- T&APY-ne", "Work/v1.2", "Work/deep/er", "Team", "Gone"] {
+        anna.create(folder);
+    }
+    for (folder, special) in [("Sent", "\\Sent"), ("Drafts", "\\Drafts"), ("Trash", "\\Trash")] {
+        anna.create_special(folder, special);
+    }
+    append_many(&mut anna, "INBOX", 0, 12);
+    append_many(&mut anna, "Work", 20, 25);
+    append_many(&mut anna, "Team", 30, 34);
+    append_many(&mut anna, "Gone", 40, 42);
+    append_many(&mut bob, "INBOX", 50, 53);
+    anna.append("INBOX", &["\\Seen", "\\Draft"], arrival(7), &[message(60), vec![b'x'; 2_500_000], b"\r\n".to_vec()].concat());
+    anna.store("INBOX", "1:4", "+FLAGS (\\Flagged $Label1)");
+    anna.store("INBOX", "3:6", "+FLAGS (\\Seen Project-X)");
+    anna.store("INBOX", "2", "-FLAGS (\\Flagged)");
+    anna.copy("INBOX", "1:3", "Sent");
+    anna.uid_move("INBOX", "5", "Work/v1.2");
+    anna.expunge("INBOX", "7:8");
+    anna.set_annotation("INBOX", "2", "/comment", "value.shared", "for all");
+    anna.set_annotation("INBOX", "2", "/comment", "value.priv", "mine");
+    anna.set_metadata("Work", "/private/comment", b"a private\r\ncomment");
+    anna.set_metadata("Work", "/shared/comment", b"one for all");
+    anna.set_acl("Team", "bob.smith", "lrswi");
+    anna.delete("Gone");
+    for folder in ["INBOX", "Work", "Work/v1.2", "Work/B&APw-cher &- T&APY-ne"] {
+        anna.subscribe(folder);
+    }
+    // What he has seen of her folder is his.
+    bob.store("Other Users/anna/Team", "1,3", "+FLAGS (\\Seen)");
+    bob.subscribe("Other Users/anna/Team");
+    let mut admin = lab.login("cyrus");
+    admin.set_quota("user/anna", "STORAGE 20000");
+    admin.create("shared");
+    admin.create("shared/news");
+    admin.set_acl("shared/news", "anyone", "lrsp");
+    admin.append("shared/news", &[], arrival(3), &message(70));
+    lab.put_script("anna", "main", "keep;\r\n", true);
+    lab.put_script("anna", "other", "discard;\r\n", false);
+    for imap in [anna, bob, admin] {
+        imap.logout();
+    }
+}
+
+/// What the server says of everything that two users and the administrator can see, by the command that was asked.
+fn world(lab: &Lab) -> BTreeMap<String, String> {
+    let mut said = BTreeMap::new();
+    for user in ["anna", "bob.smith", "cyrus"] {
+        let mut imap = lab.login(user);
+        for command in ["LIST (SPECIAL-USE) \"\" *", "LIST \"\" *", "LSUB \"\" *"] {
+            ask(&mut imap, user, command, &mut said);
+        }
+        for listed in imap.list("*") {
+            if listed.attributes.iter().any(|a| matches!(a.as_str(), "\\Noselect" | "\\NonExistent")) {
+                continue;
+            }
+            let name = format!("\"{}\"", listed.name.replace('\\', "\\\\").replace('"', "\\\""));
+            for command in [
+                format!("STATUS {name} (MESSAGES UIDNEXT UIDVALIDITY UNSEEN HIGHESTMODSEQ)"),
+                format!("GETACL {name}"),
+                format!("MYRIGHTS {name}"),
+                format!("GETQUOTAROOT {name}"),
+                format!("GETMETADATA {name} (/shared/comment /private/comment /private/specialuse)"),
+            ] {
+                ask(&mut imap, user, &command, &mut said);
+            }
+            imap.examine(&listed.name);
+            let items = "UID FLAGS INTERNALDATE RFC822.SIZE MODSEQ ANNOTATION (/comment (value.priv value.shared)) BODY.PEEK[]";
+            let command = format!("UID FETCH 1:* ({items})");
+            ask(&mut imap, &format!("{user} {name}"), &command, &mut said);
+        }
+        imap.logout();
+    }
+    said
+}
+
+#[track_caller]
+fn ask(imap: &mut Imap, who: &str, command: &str, said: &mut BTreeMap<String, String>) {
+    let response = imap.command(command);
+    let lines: Vec<String> = response.untagged.iter().map(|values| shown(values)).collect();
+    said.insert(format!("{who}: {command}"), format!("{:?} {lines:#?}", response.status));
+}
+
+/// An answer, with long literals by their length and CRC.
+fn shown(values: &[Value]) -> String {
+    let one = |value: &Value| match value {
+        Value::List(items) => format!("({})", shown(items)),
+        other => {
+            let bytes = other.bytes();
+            let long = || format!("{} bytes {:08x}", bytes.len(), cylinder_core::crc32::crc32(bytes));
+            if bytes.len() > 200 { long() } else { bytes.escape_ascii().to_string() }
+        }
+    };
+    values.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+/// Everything that the server had is gone, its configuration is not.
+fn wipe(lab: &Lab) {
+    for dir in ["lib", "spool", "sieve", "run"] {
+        let dir = lab.outside(lab.dir()).join(dir);
+        for entry in std::fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display())) {
+            let path = entry.expect("a name").path();
+            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        }
+    }
+}
+
+/// Restores everybody and runs the commands that it wrote.
+#[track_caller]
+fn restore(lab: &Lab, cylinder: &Cylinder, version: Version) {
+    let mut command = Command::new(binary());
+    command.args(["restore", "--all-users", "--json", "--cyrus", version.name(), "--imapd-conf", lab.conf(), "--store"]);
+    command.arg(cylinder.store()).arg("--spool").arg(lab.root());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let ran = Running::start(&mut command).end();
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    let told = &ran.json()[0];
+    let script = told["commands"][1].as_str().and_then(|line| line.rsplit(' ').next()).expect("a script");
+    let owner = std::fs::metadata(lab.outside(script)).expect("the script").uid();
+    assert_ne!(owner, 0, "the files belong to root");
+    let mut command = if lab.root() == Path::new("/") {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=cyrus", "--regid=mail", "--init-groups"]);
+        command
+    } else {
+        let mut command = Command::new("chroot");
+        command.arg("--userspec=cyrus:mail").arg(lab.root());
+        command
+    };
+    run_for(command.args(["sh", script]), 0);
+}
+
+fn comes_back(version: Version, options: &[(&str, &str)]) {
+    let mut lab = Lab::start(version, options);
+    fill(&lab);
+    let before = world(&lab);
+    let cylinder = Cylinder::new(&lab);
+    let ran = cylinder.backup(&["--all"]);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    lab.stop();
+    wipe(&lab);
+    restore(&lab, &cylinder, version);
+    lab.start_again(options);
+    let after = world(&lab);
+    for (command, said) in &before {
+        assert_eq!(after.get(command), Some(said), "{}: {options:?}: {command}", version.name());
+    }
+    assert_eq!(after.len(), before.len());
+    // The scripts are there, and one is active.
+    let mut anna = lab.login("anna");
+    append_many(&mut anna, "INBOX", 100, 102);
+    anna.create("New");
+    anna.logout();
+    let ran = cylinder.backup(&["--all"]);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    for user in ["anna", "bob.smith"] {
+        cylinder.verify(user);
+    }
+    let added = &ran.user("anna")["messages_added"];
+    assert_eq!(added, 2, "the archive goes on where it was: {ran:?}");
+}
+
+#[test]
+fn a_lost_server_comes_back() {
+    comes_back(Version::V3_6, &[]);
+}
+
+#[test]
+fn a_lost_server_with_partitions_for_metadata_and_directories_by_name_comes_back() {
+    comes_back(
+        Version::V3_6,
+        &[
+            ("mailbox_legacy_dirs", "yes"),
+            ("metapartition_files", "header index annotations"),
+            ("metapartition-default", "{dir}/spool/meta"),
+            ("conversations", "no"),
+        ],
+    );
+}
+
+#[test]
+#[ignore = "needs `tests/lab/cyrus-lab install 3.2`: minutes, and some 0.5 GB"]
+fn cyrus_3_2_is_supported() {
+    comes_back(Version::V3_2, &[]);
+}
+
+#[test]
+#[ignore = "run by `tests/lab/matrix`; other tests say more about 3.6"]
+fn cyrus_3_6_is_supported() {
+    comes_back(Version::V3_6, &[("hashimapspool", "no")]);
+}
+
+#[test]
+#[ignore = "needs `tests/lab/cyrus-lab install 3.10`: minutes, and some 0.5 GB"]
+fn cyrus_3_10_is_supported() {
+    comes_back(Version::V3_10, &[]);
+}
+
+#[test]
+#[ignore = "needs `tests/lab/cyrus-lab install 3.12`: minutes, and some 0.5 GB"]
+fn cyrus_3_12_is_supported() {
+    comes_back(Version::V3_12, &[]);
+}
