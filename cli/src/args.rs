@@ -18,6 +18,7 @@ pub enum Command {
     Compact(Compact),
     Diff(Diff),
     Erase(Erase),
+    Find(Find),
     Hold(Hold),
     Users(Users),
     Log(Log),
@@ -373,6 +374,92 @@ pub struct List {
     #[argh(switch)]
     pub expunged: bool,
 
+    /// what was there and is not any more, and until when it can be had
+    #[argh(switch)]
+    pub deleted: bool,
+
+    /// one JSON object a line
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Look for messages of users. What the indexes say (--guid, --since, --before, --larger, --smaller) is found without reading a
+/// message; for headers, the members with messages that are otherwise right are inflated, once each and in order.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "find",
+    note = "A message must be all that is asked for. {command_name} returns 0 if none is found, too."
+)]
+pub struct Find {
+    /// userids; %shared for the mailboxes that belong to no user
+    #[argh(positional)]
+    pub users: Vec<String>,
+
+    /// everybody in the store
+    #[argh(switch)]
+    pub all: bool,
+
+    /// this text is in the subject, decoded, in upper or lower case
+    #[argh(option, arg_name = "text")]
+    pub subject: Option<String>,
+
+    /// this text is in From
+    #[argh(option, arg_name = "text")]
+    pub from: Option<String>,
+
+    /// this text is in To, Cc or Bcc
+    #[argh(option, arg_name = "text")]
+    pub to: Option<String>,
+
+    /// NAME:TEXT, this text is in that header; may be given several times
+    #[argh(option, arg_name = "name:text")]
+    pub header: Vec<String>,
+
+    /// the Message-ID, with or without <>
+    #[argh(option, arg_name = "id")]
+    pub message_id: Option<String>,
+
+    /// the SHA-1 of the message, in hexadecimal
+    #[argh(option, arg_name = "sha1")]
+    pub guid: Option<String>,
+
+    /// it came then or later (INTERNALDATE); a date is the beginning of that day
+    #[argh(option, arg_name = "time")]
+    pub since: Option<String>,
+
+    /// it came before then
+    #[argh(option, arg_name = "time")]
+    pub before: Option<String>,
+
+    /// it has more bytes; such as 500kB
+    #[argh(option, arg_name = "bytes")]
+    pub larger: Option<String>,
+
+    /// it has fewer bytes
+    #[argh(option, arg_name = "bytes")]
+    pub smaller: Option<String>,
+
+    /// expunged messages too
+    #[argh(switch)]
+    pub expunged: bool,
+
+    /// snapshot number, or time such as "2026-11-17 09:00" (default: the newest)
+    #[argh(option, arg_name = "when")]
+    pub at: Option<String>,
+
+    /// in all snapshots; the newest that has the message is told
+    #[argh(switch)]
+    pub ever: bool,
+
+    /// directory of the archives (default: $CYLINDER_STORE)
+    #[argh(option, arg_name = "dir")]
+    pub store: Option<String>,
+
+    /// threads that look (default: one for each processor, 8 at most)
+    #[argh(option, arg_name = "n")]
+    pub threads: Option<usize>,
+
     /// one JSON object a line
     #[argh(switch)]
     pub json: bool,
@@ -683,9 +770,25 @@ pub struct Verify {
     #[argh(positional)]
     pub users: Vec<String>,
 
+    /// everybody in the store
+    #[argh(switch)]
+    pub all: bool,
+
     /// directory of the archives (default: $CYLINDER_STORE)
     #[argh(option, arg_name = "dir")]
     pub store: Option<String>,
+
+    /// inflate and hash everything, and look in every index of every snapshot whether its messages are there (the default)
+    #[argh(switch)]
+    pub full: bool,
+
+    /// the same, but inflate and hash only so much of the messages, others each time; such as 5%
+    #[argh(option, arg_name = "percent")]
+    pub sample: Option<String>,
+
+    /// begin no user after this time, such as 2h, and go on with that user next time
+    #[argh(option, arg_name = "span")]
+    pub max_time: Option<String>,
 
     /// inflate nothing: only headers, CRCs of compressed bytes, and the chain of commits
     #[argh(switch)]

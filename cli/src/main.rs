@@ -6,6 +6,7 @@ mod args;
 mod cmd;
 mod exit;
 mod fleet;
+mod headers;
 mod host;
 mod output;
 mod server;
@@ -58,6 +59,7 @@ fn run(command: Command) -> Outcome {
         Command::Diff(args) => cmd::diff::run(&args),
         Command::Erase(args) => cmd::erase::run(&args),
         Command::Extract(args) => cmd::extract::run(&args),
+        Command::Find(args) => cmd::find::run(&args),
         Command::Hold(args) => cmd::mark::hold(&args),
         Command::Inspect(args) => cmd::inspect::run(&args),
         Command::List(args) => cmd::list::run(&args),

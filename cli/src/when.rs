@@ -5,6 +5,7 @@ use cylinder_core::view::When;
 use jiff::civil::{Date, DateTime, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, ZonedDateTime};
+use std::time::Duration;
 
 /// Which end of a day is meant by its name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +33,25 @@ pub fn point(text: &str, edge: Edge) -> Result<Time, String> {
     Ok(Time(nanoseconds))
 }
 
+/// Reads the beginning of a day, or a time as [`point`] does.
+pub fn since(text: &str) -> Result<Time, String> {
+    point(text, Edge::Start)
+}
+
+/// Reads a span such as `30s`, `10m` or `2h`.
+pub fn span(text: &str) -> Result<Duration, String> {
+    let bad = || format!("`{text}` is no span such as 30s, 10m or 2h");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(bad)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(bad()),
+    };
+    let number: u64 = number.parse::<u32>().map_err(|_| bad())?.into();
+    Ok(Duration::from_secs(number * seconds))
+}
+
 /// The name of the zone in which [`point`] reads.
 pub fn zone() -> String {
     TimeZone::system().iana_name().unwrap_or("the zone of this host").to_owned()
@@ -52,7 +72,7 @@ fn read(text: &str, edge: Edge, now: &ZonedDateTime) -> Result<Timestamp, String
     let words: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     if let [count, unit, "ago"] = words[..]
-        && let Some(span) = span(count, unit)
+        && let Some(span) = ago(count, unit)
     {
         return now.checked_sub(span).map(|zoned| zoned.timestamp()).map_err(fail);
     }
@@ -67,7 +87,7 @@ fn read(text: &str, edge: Edge, now: &ZonedDateTime) -> Result<Timestamp, String
 }
 
 /// `3` and `days`.
-fn span(count: &str, unit: &str) -> Option<Span> {
+fn ago(count: &str, unit: &str) -> Option<Span> {
     let count: i64 = count.parse().ok().filter(|n| (0..=1_000_000).contains(n))?;
     let span = Span::new();
     let made = match unit.strip_suffix('s').unwrap_or(unit) {
@@ -122,6 +142,7 @@ fn of_day(day: Date, edge: Edge) -> DateTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cylinder_core::time::Span;
 
     #[test]
     fn numbers_and_times_are_told_apart() {
@@ -130,6 +151,11 @@ mod tests {
         let Ok(When::Time(minute)) = parse("2026-11-23 18:00") else { panic!("a time") };
         let Ok(When::Time(day)) = parse("2026-11-23") else { panic!("a day") };
         assert!(minute < day && minute.secs() % 60 == 0);
+        assert_eq!(since("2026-11-23").map(|time| day.since(time)), Ok(Span(86_400_000_000_000 - 1)));
+        assert_eq!(since("2026-11-23 18:00"), Ok(minute));
+        assert!(since("7").is_err());
+        assert_eq!([span("90s"), span("2h")], [90, 7200].map(|s| Ok(Duration::from_secs(s))));
+        assert!(["", "2", "h", "2d", "-1h"].iter().all(|text| span(text).is_err()));
         assert!(parse("2026-13-01").is_err());
     }
 

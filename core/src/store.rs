@@ -2,11 +2,12 @@
 //!
 //! What must not come in: what is in an archive.
 
+use crate::archive::append::remove;
 use crate::cyrus::names::Owner;
 use crate::error::{Error, Fault};
 use crate::escape::{percent, unpercent};
 use crate::guid::Guid;
-use crate::io::{FileKind, Io, Place};
+use crate::io::{FileKind, How, Io, Place};
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -66,6 +67,41 @@ pub async fn owners(io: &Io) -> Result<Vec<Owner>, Error> {
         owners.extend(found.filter(|owner| archive_dir(owner).is_ok_and(|place| place.parent() == dir)));
     }
     Ok(owners.into_iter().collect())
+}
+
+/// The file that names the user with whom the next check of the store begins. It may be lost: then that begins with the first.
+const CHECK_NEXT: &[u8] = b"verify-next";
+/// The same while it is written.
+const CHECK_NEXT_NEW: &[u8] = b"verify-next.new";
+
+/// With whom the next check of the store begins, if the last one did not come to its end.
+pub async fn check_next(io: &Io) -> Result<Option<Owner>, Error> {
+    let place = Place::store(CHECK_NEXT);
+    match io.read_whole(&place, NAME_MAX as u64, Vec::new()).await {
+        Ok((bytes, _)) => Ok(owner_of(&bytes)),
+        Err(Fault::NotFound) => Ok(None),
+        Err(fault) => Err(Error::world("read", place.shown(), fault)),
+    }
+}
+
+/// Writes down with whom the next check of the store begins; `None` if this one came to its end.
+pub async fn set_check_next(io: &Io, next: Option<&Owner>) -> Result<(), Error> {
+    let (place, new) = (Place::store(CHECK_NEXT), Place::store(CHECK_NEXT_NEW));
+    let Some(owner) = next else { return remove(io, &place).await };
+    let name = match owner {
+        Owner::Shared => String::from(SHARED),
+        Owner::User(userid) => dir_name(userid),
+    };
+    remove(io, &new).await?;
+    let world = |doing| {
+        let new = new.shown();
+        move |fault| Error::world(doing, new, fault)
+    };
+    let file = io.open(&new, How::Create).await.map_err(world("create"))?;
+    let written = io.write_at(file, 0, name.into_bytes()).await.map_err(world("write"));
+    let _ = io.close(file).await;
+    written?;
+    io.rename(&new, &place).await.map_err(world("rename"))
 }
 
 #[cfg(test)]

@@ -89,6 +89,11 @@ impl Pace {
         self.paid = begin.plus(Span(i64::try_from(cost).unwrap_or(i64::MAX)));
         (begin > now).then_some(begin)
     }
+
+    /// When all that was taken is paid for.
+    pub fn paid(&self) -> Time {
+        self.paid
+    }
 }
 
 /// Civil date and time of day in UTC.

@@ -131,7 +131,9 @@ pub fn others_can_read_it(disk: &SimDisk, story: &[Batch], batches: &[usize]) ->
     Ok(())
 }
 
-fn foreign_entries(bytes: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, String> {
+/// What a gzip and a tar reader of another make find in an archive, the later of two entries of one name; each with the SHA-1
+/// that its header tells.
+pub fn foreign_entries(bytes: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let mut tar = tar::Archive::new(flate2::read::MultiGzDecoder::new(bytes));
     let mut found = BTreeMap::new();
     for entry in tar.entries().map_err(|e| e.to_string())? {

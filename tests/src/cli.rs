@@ -605,7 +605,10 @@ pub fn append_many(imap: &mut Imap, mailbox: &str, from: u32, to: u32) -> Vec<u3
 /// Directory of a mailbox's message files, for whoever looks from outside; `name` is the administrator's name of it.
 #[track_caller]
 pub fn spool_dir(lab: &Lab, name: &str) -> PathBuf {
-    lab.outside(lab.run("mbpath", &[name]).trim())
+    // From 3.10 on it takes names in UTF-8 unless told otherwise.
+    let is_utf8 = lab.release().starts_with("3.1");
+    let words: &[&str] = if is_utf8 { &["-7", name] } else { &[name] };
+    lab.outside(lab.run("mbpath", words).trim())
 }
 
 #[cfg(test)]

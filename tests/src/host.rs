@@ -6,7 +6,7 @@ use cylinder_core::cyrus::conf::VersionLine;
 use cylinder_core::cyrus::db::twoskip;
 use cylinder_core::cyrus::header::{self, Form};
 use cylinder_core::cyrus::index::{self, Record, Uid, internal};
-use cylinder_core::cyrus::mailboxes::{self, MbEntry};
+use cylinder_core::cyrus::mailboxes::{self, MbEntry, MbType};
 use cylinder_core::guid::Guid;
 use cylinder_core::io::Place;
 use cylinder_core::time::Time;
@@ -44,12 +44,21 @@ pub struct Folder {
     pub modseq: u64,
     /// Version of its index: 17, or 9, which has no SHA-1s.
     pub minor_version: u32,
+    /// Its directory is named after it, as before 3.6, and not after its uniqueid.
+    pub by_name: bool,
 }
 
 impl Folder {
     /// An empty folder.
     pub fn new(id: &str) -> Folder {
-        Folder { id: id.to_owned(), uidvalidity: 1_795_000_000, messages: Vec::new(), modseq: 1, minor_version: 17 }
+        Folder {
+            id: id.to_owned(),
+            uidvalidity: 1_795_000_000,
+            messages: Vec::new(),
+            modseq: 1,
+            minor_version: 17,
+            by_name: false,
+        }
     }
 
     /// Delivers a message and gives its UID.
@@ -105,8 +114,11 @@ impl Folder {
         header.emit().expect("a header")
     }
 
-    fn dir(&self) -> Place {
+    fn dir(&self, name: &str) -> Place {
         let id = &self.id;
+        if self.by_name {
+            return Place::host(format!("/var/spool/cyrus/{}", name.replace('.', "/")));
+        }
         Place::host(format!("/var/spool/cyrus/uuid/{}/{}/{id}", &id[..1], &id[1..2]))
     }
 
@@ -119,6 +131,7 @@ impl Folder {
             foldermodseq: 1,
             createdmodseq: 1,
             mtime: 1_700_000_000,
+            mbtype: MbType { legacy_dirs: self.by_name, ..MbType::default() },
             ..MbEntry::default()
         };
         let mut value = Vec::new();
@@ -151,12 +164,12 @@ impl Host {
 
     /// Where a message's file is.
     pub fn message_place(&self, folder: &str, uid: u32) -> Place {
-        self.folders[folder].dir().join(format!("{uid}.").as_bytes())
+        self.folders[folder].dir(folder).join(format!("{uid}.").as_bytes())
     }
 
     /// Where a folder's metadata file is.
     pub fn meta_place(&self, folder: &str, file: &str) -> Place {
-        self.folders[folder].dir().join(file.as_bytes())
+        self.folders[folder].dir(folder).join(file.as_bytes())
     }
 
     /// Writes what has changed since the last call.
@@ -168,7 +181,7 @@ impl Host {
         }
         let mut entries = Vec::new();
         for (name, folder) in &self.folders {
-            let dir = folder.dir();
+            let dir = folder.dir(name);
             entries.push(([b"N", &name.replace('.', "\x1f").into_bytes()[..]].concat(), folder.entry()));
             wanted.insert(dir.join(b"cyrus.index"), folder.index());
             wanted.insert(dir.join(b"cyrus.header"), folder.header(name));

@@ -162,6 +162,20 @@ impl Life {
         drive(&mut self.disk, snapshots).finished().unwrap_or_else(|e| panic!("reading back: {e}"))
     }
 
+    /// What the newest snapshot has, by the lists of messages; none of them is read.
+    #[track_caller]
+    pub fn newest(&mut self) -> State {
+        let procedure = async |io: Io| {
+            let reader = Reader::open(&io, &dir()).await?;
+            let listed = reader.all_messages().await?.0.iter().map(|m| m.guid).collect();
+            let at = view::snapshot(&reader, view::When::Newest).await?;
+            let state = read(&reader, &at, &listed).await;
+            reader.close().await;
+            state
+        };
+        drive(&mut self.disk, procedure).finished().unwrap_or_else(|e: Error| panic!("reading back: {e}"))
+    }
+
     /// The numbers of all snapshots.
     #[track_caller]
     pub fn numbers(&mut self) -> BTreeSet<u64> {

@@ -233,6 +233,47 @@ fn a_folder_that_was_deleted_and_made_anew_is_another_folder() {
     is_good(&mut disk);
 }
 
+/// Copies of directories and bugs of old servers have made such folders; a lying server may make them too.
+#[test]
+fn two_folders_with_one_uniqueid_are_saved_apart_and_told_in_each_run() {
+    let (mut disk, mut host) = world();
+    let (first, second) = ("user.anna.Sent", "user.anna.Sent.copy");
+    host.folder(first).by_name = true;
+    let mut twin = host.folders[first].clone();
+    twin.deliver(&story::mail(50, 400));
+    host.folders.insert(second.into(), twin);
+    // A file that only one of them has: the other's lack of it must not be written down as its end.
+    let notes = "/var/spool/cyrus/user/anna/Sent/copy/cyrus.annotations";
+    host.files.insert(notes.into(), b"not empty".to_vec());
+    host.publish(&mut disk);
+    let told = |report: &Report| {
+        let [Problem::Twin { folder, other, .. }] = &report.problems[..] else { panic!("{:?}", report.problems) };
+        assert_eq!((&folder[..], &other[..]), (&b"INBOX.Sent.copy"[..], &b"INBOX.Sent"[..]));
+    };
+    told(&backup(&mut disk).unwrap());
+    let report = backup(&mut disk).unwrap();
+    told(&report);
+    assert_eq!(report.commit, None);
+    for (changed, folder) in [(first, "INBOX.Sent"), (second, "INBOX.Sent.copy")] {
+        let before = table(&mut disk, When::Newest);
+        host.folder(changed).flag(1, 1);
+        host.publish(&mut disk);
+        told(&backup(&mut disk).unwrap());
+        let after = table(&mut disk, When::Newest);
+        let files = |table: &Table, name: &str| table.folder(name.as_bytes()).unwrap().files.clone();
+        for name in ["INBOX", "INBOX.Sent", "INBOX.Sent.copy"] {
+            assert_eq!(files(&before, name) == files(&after, name), name != folder, "{name} after a change of {folder}");
+        }
+        let index = |name: &str| after.folder(name.as_bytes()).unwrap().file("cyrus.index").unwrap().sha1;
+        assert_ne!(index("INBOX.Sent"), index("INBOX.Sent.copy"));
+    }
+    let archive = disk.content(&archive_dir(&anna()).unwrap().join(b"archive.tar.gz")).unwrap();
+    let entries = cylinder_tests::check::foreign_entries(archive).unwrap();
+    let kept = entries.iter().find(|(name, _)| name.ends_with("/cyrus.annotations")).unwrap();
+    assert_eq!(kept.1, b"not empty");
+    is_good(&mut disk);
+}
+
 #[test]
 fn a_missing_message_and_a_wrong_one_do_not_stop_the_rest() {
     let (mut disk, mut host) = world();

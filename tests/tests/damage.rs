@@ -610,13 +610,17 @@ fn verify_names_folder_and_uid_of_a_lost_message_and_exits_4() {
     on_disk.spoil(|bytes| bytes[member.range.start + 5000] ^= 1);
     let guid = Guid::of(&mail(u64::from(LOST_UID) - 1, 70_000));
     let said = out(&run_for(&mut store.command(&["verify", "anna"]), 4));
+    let lost = said.lines().find(|line| line.ends_with(&format!(": {guid}"))).unwrap_or_default();
     assert!(
-        said.starts_with("anna: DAMAGED: ") && said.contains(&format!("  lost: {guid}: INBOX.Work/{LOST_UID}\n")),
+        said.starts_with("anna: DAMAGED: ") && lost.contains(&format!(": lost: INBOX.Work/{LOST_UID} of snapshot ")),
         "{said}"
     );
     assert!(said.contains(&format!("bytes {} to {}: ", member.range.start, member.range.end)), "{said}");
     let json = out(&run_for(&mut store.command(&["verify", "--json"]), 4));
-    assert!(json.contains(&format!("\"guid\":\"{guid}\",\"messages\":[\"INBOX.Work/{LOST_UID}\"]")), "{json}");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let lost = &json["lost"][0];
+    assert_eq!((&lost["guid"], &lost["folder"]), (&guid.to_hex().into(), &"INBOX.Work".into()), "{json}");
+    assert_eq!((&lost["uid"], &lost["from"]), (&LOST_UID.into(), &member.range.start.into()), "{json}");
     // The others come out, and this one does not.
     run_for(&mut store.command(&["show", "anna", &format!("INBOX.Work/{LOST_UID}")]), 4);
     let other = run_for(&mut store.command(&["show", "anna", "INBOX.Work/3"]), 0);

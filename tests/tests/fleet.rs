@@ -27,18 +27,24 @@ struct World {
     users: BTreeSet<String>,
     /// The directories of the INBOXes.
     inboxes: BTreeMap<String, PathBuf>,
+    /// Bytes of each message, at least.
+    size: usize,
 }
 
 impl World {
     fn new(users_of_each: u32) -> World {
-        let mut world = World { store: Store::new(), users: BTreeSet::new(), inboxes: BTreeMap::new() };
+        World::of(users_of_each, 0)
+    }
+
+    fn of(users_of_each: u32, size: usize) -> World {
+        let mut world = World { store: Store::new(), users: BTreeSet::new(), inboxes: BTreeMap::new(), size };
         for (seed, host) in [(1, "a"), (2, "b")] {
             let root = world.store.beside(host);
             let mut spools: Vec<Spool> = Vec::new();
             for n in 0..users_of_each {
                 let user = format!("{host}{n:03}");
                 let mut spool = Spool::create(&root, &user, seed << 32 | u64::from(n)).expect("a spool");
-                spool.deliver("INBOX", &message(&user, 1)).expect("a message");
+                spool.deliver("INBOX", &world.content(&user)).expect("a message");
                 world.inboxes.insert(user.clone(), spool.folder_dir("INBOX"));
                 world.users.insert(user);
                 spools.push(spool);
@@ -48,13 +54,29 @@ impl World {
         world
     }
 
+    /// A user's only message. No two are alike, and none can be deflated to next to nothing.
+    fn content(&self, user: &str) -> Vec<u8> {
+        let mut content = message(user, 1);
+        let mut word = Guid::of(&content);
+        while content.len() < self.size {
+            content.extend_from_slice(format!("{word}\r\n").as_bytes());
+            word = Guid::of(&word.0);
+        }
+        content
+    }
+
     /// Writes a configuration: both hosts, and what else there is.
     fn config(&self, name: &str, head: &str, more: &str) -> PathBuf {
+        self.config_with(name, head, "", more)
+    }
+
+    /// The same with some lines about each host.
+    fn config_with(&self, name: &str, head: &str, of_each: &str, more: &str) -> PathBuf {
         let mut text = format!("store = \"{}\"\nretries = 1\n{head}\n", self.store.dir().display());
         for host in ["a", "b"] {
             let (cylinder, root) = (binary().display(), self.store.beside(host));
             let from = format!("exec:{cylinder} serve --offline --root {}", root.display());
-            text.push_str(&format!("[[source]]\nname = \"{host}\"\nfrom = \"{from}\"\n"));
+            text.push_str(&format!("[[source]]\nname = \"{host}\"\nfrom = \"{from}\"\n{of_each}\n"));
         }
         let path = self.store.beside(name);
         fs::write(&path, text + more).expect("a configuration");
@@ -98,7 +120,7 @@ impl World {
         assert_eq!(good, self.users.len());
         for user in [self.users.first(), self.users.last()].into_iter().flatten() {
             let shown = self.store.command(&["show", user, "INBOX/1"]).output().expect("a message");
-            assert_eq!(shown.stdout, message(user, 1), "{user}");
+            assert!(shown.stdout == self.content(user), "{user}");
         }
     }
 }
@@ -280,5 +302,88 @@ fn a_run_that_is_stopped_ends_cleanly_and_the_next_one_goes_on() {
     // Those who had not been saved came first.
     let first = next.json().into_iter().find(|line| line["event"] == "user").expect("a user");
     assert!(!first["snapshot"].is_null(), "{first}");
+    world.is_whole();
+}
+
+/// The peak of a process that runs, in bytes, by what the system says of it.
+fn peak(pid: rustix::process::Pid) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10)
+}
+
+/// What a connection costs the side that pulls: a thread, its archive's buffers, and what the loop may hold for it.
+#[test]
+fn a_hundred_connections_at_once_take_bounded_memory() {
+    let world = World::of(50, 1 << 20);
+    let config = world.config_with("hundred.toml", "jobs = 100", "jobs = 50", "");
+    let mut running = world.start(&config);
+    let mut most = 0;
+    while running.is_running() {
+        most = most.max(peak(running.pid()).unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let ran = running.end();
+    assert_eq!((ran.exit, &summary(&ran)["users"]), (0, &100.into()), "{}", ran.stderr);
+    println!("{} MiB with a hundred connections", most >> 20);
+    assert!(most > 0 && most < 128 << 20, "{} MiB", most >> 20);
+    world.is_whole();
+}
+
+#[test]
+fn a_source_gives_no_more_in_a_second_than_it_may() {
+    for key in ["bandwidth", "read-rate"] {
+        let world = World::of(2, 1 << 20);
+        let config = world.config_with("slow.toml", "", &format!("jobs = 1\n{key} = \"1MB\""), "");
+        let ran = world.run(&config);
+        assert_eq!((ran.exit, &summary(&ran)["users"]), (0, &4.into()), "{}", ran.stderr);
+        // Two users of each source, a megabyte each; the sources go on beside each other.
+        let seconds = ran.took.as_secs_f64();
+        assert!((1.8..20.0).contains(&seconds), "{key}: {seconds} s");
+        println!("{key}: {seconds} s");
+        world.is_whole();
+    }
+}
+
+/// A time of the day in this many minutes, by this host's clock.
+fn in_minutes(minutes: i64) -> String {
+    let now = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(minutes);
+    let time = jiff::tz::TimeZone::system().to_datetime(now).time();
+    format!("{:02}:{:02}", time.hour(), time.minute())
+}
+
+#[test]
+fn outside_of_its_window_a_run_begins_with_nobody() {
+    let world = World::new(2);
+    let window = format!("window = \"{}-{}\"", in_minutes(120), in_minutes(180));
+    let ran = world.run(&world.config("later.toml", &window, ""));
+    assert_eq!((ran.exit, exits(&ran).len(), world.archived()), (0, 0, 0), "{ran:?}");
+    let window = format!("window = \"{}-{}\"", in_minutes(-120), in_minutes(120));
+    let ran = world.run(&world.config("now.toml", &window, ""));
+    assert_eq!((ran.exit, exits(&ran).len()), (0, 4), "{ran:?}");
+    world.is_whole();
+}
+
+/// It ends within a minute, for windows are told in minutes, and most of this is waiting: four seconds for each user.
+#[test]
+fn when_its_window_ends_a_run_finishes_its_users_and_the_next_one_begins_with_the_others() {
+    let world = World::of(40, 1 << 16);
+    binary();
+    // Not in the last seconds of a minute, or it would end before anybody is asked.
+    while jiff::tz::TimeZone::system().to_datetime(jiff::Timestamp::now()).second() > 45 {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let of_each = "jobs = 1\nread-rate = \"16kB\"";
+    let window = format!("window = \"{}-{}\"", in_minutes(-60), in_minutes(1));
+    let begin = jiff::Timestamp::now();
+    let ran = world.run(&world.config_with("night.toml", &window, of_each, ""));
+    let lasted = format!("{window}, from {begin} to {}, {:?}", jiff::Timestamp::now(), ran.took);
+    let told = summary(&ran);
+    let (done, left) = (exits(&ran).len(), told["left"].as_u64().expect("a number"));
+    assert_eq!((ran.exit, &told["not_clean"]), (0, &0.into()), "{ran:?}");
+    assert!(done > 0 && left > 0 && done as u64 + left == 80, "{done} done, {left} left: {lasted}");
+    assert_eq!(world.archived(), done, "nobody was left half done");
+    let next = world.run(&world.config("now.toml", "", ""));
+    assert_eq!((next.exit, &summary(&next)["changed"]), (0, &left.into()), "{next:?}");
     world.is_whole();
 }

@@ -9,7 +9,7 @@ use cylinder_core::compact::{Outcome, Settings, Wait};
 use cylinder_core::guid::Guid;
 use cylinder_core::time::{Span, Time};
 use cylinder_tests::choose::{Choose, Sampler};
-use cylinder_tests::life::{Held, Life, settings};
+use cylinder_tests::life::{Held, Life, State, settings};
 use cylinder_tests::story;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -102,6 +102,8 @@ impl Year {
         self.appended += (self.life.archive_len() - before) as u64;
         if let Some(number) = report.commit {
             self.model.insert(number, (self.life.head().commit.time, self.life.folders()));
+            let newest = self.life.newest();
+            self.same(number, &newest);
         }
     }
 
@@ -112,6 +114,8 @@ impl Year {
         match &outcome {
             Outcome::Done(plan, filtered) => {
                 assert!(plan.is_due(), "seed {seed}, day {day}: {plan:?}");
+                let head = self.life.head().commit;
+                assert!(head.hold.is_none() && head.alarm.is_none(), "seed {seed}, day {day}: {head:?}");
                 self.rewritten += filtered.bytes;
                 self.compactions += 1;
                 (self.since, self.below) = (day, day);
@@ -184,14 +188,16 @@ impl Year {
     fn check(&mut self) {
         let found = self.life.snapshots();
         assert_eq!(found.keys().collect::<Vec<_>>(), self.model.keys().collect::<Vec<_>>(), "seed {}", self.seed);
-        for (number, state) in found {
-            let expected = &self.model[&number].1;
-            assert_eq!(state.folders.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
-            for (name, messages) in &state.folders {
-                let differ = messages.iter().find(|(uid, held)| expected[name].get(uid) != Some(held));
-                let same = differ.is_none() && messages.len() == expected[name].len();
-                assert!(same, "seed {}, snapshot {number}, {name}: {differ:?}", self.seed);
-            }
+        found.iter().for_each(|(number, state)| self.same(*number, state));
+    }
+
+    fn same(&self, number: u64, state: &State) {
+        let expected = &self.model[&number].1;
+        assert_eq!(state.folders.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "seed {}", self.seed);
+        for (name, messages) in &state.folders {
+            let differ = messages.iter().find(|(uid, held)| expected[name].get(uid) != Some(held));
+            let same = differ.is_none() && messages.len() == expected[name].len();
+            assert!(same, "seed {}, snapshot {number}, {name}: {differ:?}", self.seed);
         }
     }
 }

@@ -369,6 +369,12 @@ fn problem_text(problem: &Problem) -> String {
         Problem::Record { folder, error } => format!("{}: {error}", Shown(folder)),
         Problem::Folder { folder, error } => format!("{}: not saved, the archive keeps what it had: {error}", Shown(folder)),
         Problem::State { name, error } => format!("{}: not saved, the archive keeps what it had: {error}", Shown(name)),
+        Problem::Twin { folder, other, id } => format!(
+            "{} has the uniqueid of {}, {}; both are saved, but tar programs extract the metadata of only one. `mbexamine` shows both",
+            Shown(folder),
+            Shown(other),
+            Shown(id)
+        ),
     }
 }
 
@@ -411,5 +417,8 @@ fn problem_json(problem: &Problem) -> Value {
         Problem::Record { folder, error } => json!({ "kind": "record", "folder": shown(folder), "what": error.to_string() }),
         Problem::Folder { folder, error } => json!({ "kind": "folder", "folder": shown(folder), "what": error.to_string() }),
         Problem::State { name, error } => json!({ "kind": "state", "name": shown(name), "what": error.to_string() }),
+        Problem::Twin { folder, other, id } => {
+            json!({ "kind": "twin", "folder": shown(folder), "other": shown(other), "uniqueid": shown(id), "what": problem_text(problem) })
+        }
     }
 }

@@ -3,33 +3,24 @@
 use super::archive::{at, with_reader};
 use crate::args::List;
 use crate::exit::Exit;
+use crate::headers::{self, Top};
 use crate::host::{Outcome, Trouble};
 use crate::output::{self, size};
 use cylinder_core::archive::read::{CommitAt, Reader};
-use cylinder_core::archive::record::{FolderRow, MessageAt, Table};
+use cylinder_core::archive::record::{FolderRow, Table};
 use cylinder_core::cyrus::utf7;
 use cylinder_core::error::Error;
 use cylinder_core::escape::{Shown, shown};
 use cylinder_core::guid::Guid;
 use cylinder_core::view::{self, FolderView, Locations, MessageRow, When};
-use mail_parser::MessageParser;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Bytes of a message that are looked at for its subject and sender, and how many if its header does not end there.
-const TOP: usize = 16 << 10;
-const TOP_MAX: usize = 256 << 10;
-
-/// What people want to see of a message.
-#[derive(Clone, Default)]
-struct Top {
-    subject: String,
-    from: String,
-    error: Option<String>,
-}
-
 /// Lists the folders of a user, or the messages of one.
 pub fn run(args: &List) -> Outcome {
+    if args.deleted {
+        return super::deleted::run(args);
+    }
     let when = at(&args.at)?;
     match &args.folder {
         None => folders(args, when),
@@ -148,40 +139,15 @@ async fn read_tops(
     wanted.dedup();
     let found = wanted.iter().map(|m| (m.guid, m.size)).collect();
     let mut tops = BTreeMap::new();
-    for max in [TOP, TOP_MAX] {
-        let mut cut = Vec::new();
-        let mut take = |m: &MessageAt, bytes: Result<&[u8], Error>| {
-            if bytes.as_ref().is_ok_and(|bytes| bytes.len() == max && !has_end_of_header(bytes)) {
-                cut.push(*m);
-            }
-            tops.insert(m.guid, bytes.map_or_else(|e| failed(&e), parse));
-        };
-        reader.tops(&mut wanted, max, &mut take).await?;
-        wanted = cut;
-    }
+    headers::read(reader, wanted, 0, &mut |m, header| {
+        tops.insert(m.guid, Top::of(header));
+    })
+    .await?;
     Ok((tops, found))
 }
 
-/// True if the empty line that ends a header is in it.
-fn has_end_of_header(bytes: &[u8]) -> bool {
-    bytes.windows(3).any(|w| w == b"\n\r\n" || w.starts_with(b"\n\n"))
-}
-
-fn failed(error: &Error) -> Top {
-    Top { error: Some(error.to_string()), ..Top::default() }
-}
-
-fn parse(bytes: &[u8]) -> Top {
-    let Some(message) = MessageParser::default().parse_headers(bytes) else { return Top::default() };
-    let from = message.from().and_then(|from| from.first());
-    let from = from.map(|a| match (a.name(), a.address()) {
-        (Some(name), Some(address)) => format!("{name} <{address}>"),
-        (name, address) => name.or(address).unwrap_or_default().to_owned(),
-    });
-    Top { subject: message.subject().unwrap_or_default().to_owned(), from: from.unwrap_or_default(), error: None }
-}
-
-fn message_json(m: &MessageRow, top: &Top, stored: bool) -> Value {
+/// What `list` says of a message, as JSON.
+pub fn message_json(m: &MessageRow, top: &Top, stored: bool) -> Value {
     let flags: Vec<String> = m.flags.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect();
     json!({
         "uid": m.record.uid.0, "flags": flags, "internaldate": output::rfc3339(m.record.internaldate), "size": m.record.size,
@@ -190,7 +156,8 @@ fn message_json(m: &MessageRow, top: &Top, stored: bool) -> Value {
     })
 }
 
-fn message_line(m: &MessageRow, top: &Top, stored: bool) -> String {
+/// What `list` says of a message, as a line.
+pub fn message_line(m: &MessageRow, top: &Top, stored: bool) -> String {
     // The backslash of a system flag is the protocol's own, not somebody's trick.
     let one = |f: &Vec<u8>| match f.strip_prefix(b"\\") {
         Some(rest) => format!("\\{}", Shown(rest)),

@@ -3,10 +3,12 @@
 pub mod archive;
 pub mod backup;
 pub mod compact;
+pub mod deleted;
 pub mod deliver;
 pub mod diff;
 pub mod erase;
 pub mod extract;
+pub mod find;
 pub mod inspect;
 pub mod list;
 pub mod log;

@@ -1,51 +1,134 @@
 //! `cylinder verify`
 
-use super::archive::read;
 use crate::args::Verify;
 use crate::exit::Exit;
 use crate::host::{self, Outcome, Trouble, owner_shown};
-use crate::output::{self, Progress, count, size};
+use crate::output::{self, OutputError, Progress, count, size};
+use crate::when;
 use cylinder_core::archive::read::Reader;
-use cylinder_core::archive::verify::{Verdict, quick, verify};
+use cylinder_core::archive::stream::Sample;
+use cylinder_core::archive::verify::{Verdict, quick, sample};
+use cylinder_core::compact::erase::erased;
+use cylinder_core::complete::{Absent, Broken, Completeness, complete};
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
-use cylinder_core::guid::Guid;
+use cylinder_core::escape::shown;
 use cylinder_core::io::{Event, Io, Task};
 use cylinder_core::store::{self, archive_dir};
-use cylinder_core::view;
 use cylinder_transport_local::Local;
-use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
-/// Where a lost message was in the newest snapshot: folder and UID.
-type Places = BTreeMap<Guid, Vec<String>>;
+/// Notes that are told about a user; the rest is counted.
+const NOTES: usize = 10;
+
+/// How much of an archive is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    Quick,
+    Messages(Sample),
+}
+
+/// What was found of one archive.
+type Found = (Verdict, Completeness);
 
 /// Reads whole archives and tells what is wrong with them.
 pub fn run(args: &Verify) -> Outcome {
+    let depth = depth(args)?;
+    let limit = args.max_time.as_ref().map(|text| when::span(text).map_err(Trouble::Usage)).transpose()?;
+    if args.all && !args.users.is_empty() {
+        return Err(Trouble::Usage(String::from("--all is everybody: name no users beside it")));
+    }
+    if limit.is_some() && !args.users.is_empty() {
+        return Err(Trouble::Usage(String::from("--max-time goes on where it stopped: name no users beside it")));
+    }
     let store = host::store(&args.store)?;
     let threads = host::threads(args.threads);
     let mut driver = host::store_driver(&store, threads);
-    let users: Vec<Owner> = if args.users.is_empty() {
-        host::run(&mut driver, |io| async move { store::owners(&io).await })?
+    let users = if args.users.is_empty() {
+        everybody(&mut driver, limit.is_some())?
     } else {
         args.users.iter().map(|word| host::owner(word)).collect()
     };
+    let begun = Instant::now();
     let mut codes = Vec::new();
-    for owner in users {
-        codes.push(one(args, &mut driver, &owner, threads)?);
+    for (n, owner) in users.iter().enumerate() {
+        if n > 0 && limit.is_some_and(|limit| begun.elapsed() >= limit) {
+            set_next(&mut driver, Some(owner))?;
+            stopped(args, n, &users[n..], begun.elapsed())?;
+            return Ok(Exit::of_all(codes));
+        }
+        codes.push(one(args, &mut driver, owner, depth, threads)?);
+    }
+    if limit.is_some() {
+        set_next(&mut driver, None)?;
     }
     Ok(Exit::of_all(codes))
 }
 
-fn one(args: &Verify, driver: &mut Local, owner: &Owner, threads: usize) -> Outcome {
+fn depth(args: &Verify) -> Result<Depth, Trouble> {
+    match (args.quick, &args.sample, args.full) {
+        (true, None, false) => Ok(Depth::Quick),
+        (false, None, _) => Ok(Depth::Messages(Sample::ALL)),
+        // Other lots each time, so that in time all are drawn.
+        (false, Some(text), false) => Ok(Depth::Messages(Sample { share: share(text)?, salt: Local::now().0.unsigned_abs() })),
+        _ => Err(Trouble::Usage(String::from("--quick, --sample and --full: give one of them"))),
+    }
+}
+
+/// Reads a percentage such as `5%` or `0.5`, as a share of 10,000.
+fn share(text: &str) -> Result<u32, Trouble> {
+    let percent = text.strip_suffix('%').unwrap_or(text).parse::<f64>().ok();
+    match percent.filter(|percent| (0.01..=100.0).contains(percent)) {
+        Some(percent) => Ok((percent * 100.0).round() as u32),
+        None => Err(Trouble::Usage(format!("--sample {text}: expected 0.01% to 100%"))),
+    }
+}
+
+/// Everybody in the store; from where the last check stopped, if this one may stop too.
+fn everybody(driver: &mut Local, goes_on: bool) -> Result<Vec<Owner>, Trouble> {
+    let (mut owners, next) = host::run(driver, |io| async move {
+        let next = if goes_on { store::check_next(&io).await? } else { None };
+        Ok::<_, Error>((store::owners(&io).await?, next))
+    })?;
+    if let Some(next) = next {
+        let before = owners.partition_point(|owner| *owner < next);
+        let len = owners.len().max(1);
+        owners.rotate_left(before % len);
+    }
+    Ok(owners)
+}
+
+fn set_next(driver: &mut Local, next: Option<&Owner>) -> Result<(), Trouble> {
+    Ok(host::run(driver, |io| async move { store::set_check_next(&io, next).await })?)
+}
+
+fn stopped(args: &Verify, done: usize, left: &[Owner], after: Duration) -> Result<(), OutputError> {
+    let next = owner_shown(&left[0]);
+    if args.json {
+        return output::json(&json!({ "stopped": true, "users": done, "users_left": left.len(), "next": next }));
+    }
+    let (done, seconds) = (count(done as u64, "user"), after.as_secs());
+    output::line(&format!("stopped after {seconds} s and {done}; {} left, {next} is next", left.len()))
+}
+
+fn one(args: &Verify, driver: &mut Local, owner: &Owner, depth: Depth, threads: usize) -> Outcome {
     let who = owner_shown(owner);
     let mut progress = Progress::new(args.quiet || args.json);
     let dir = archive_dir(owner)?;
-    let procedure = |io: Io| async move {
+    let procedure = |io: Io| async {
+        let io = io;
+        let erased = erased(&io, &who).await?;
         let reader = Reader::open(&io, &dir).await?;
-        let verdict = if args.quick { quick(&io, &reader).await } else { verify(&io, &reader, 2 * threads + 2).await };
+        let found = async {
+            let Depth::Messages(lots) = depth else { return Ok((quick(&io, &reader).await?, Completeness::default())) };
+            let verdict = sample(&io, &reader, 2 * threads + 2, lots).await?;
+            let whole = complete(&reader, &verdict.present, &erased).await?;
+            Ok((verdict, whole))
+        };
+        let found: Result<Found, Error> = found.await;
         reader.close().await;
-        verdict
+        found
     };
     let result = driver.run(Task::new(Local::now(), procedure), &mut |event| match event {
         Event::Expect { bytes, .. } => progress.expect(bytes),
@@ -54,10 +137,7 @@ fn one(args: &Verify, driver: &mut Local, owner: &Owner, threads: usize) -> Outc
     });
     progress.clear();
     match result {
-        Ok(verdict) => {
-            let places = if verdict.lost.is_empty() { Places::new() } else { places(driver, owner, &verdict) };
-            report(args, &who, &verdict, &places)
-        }
+        Ok((verdict, whole)) => report(args, &who, &verdict, &whole),
         Err(error) => failed(args, &who, &error),
     }
 }
@@ -71,60 +151,111 @@ fn failed(args: &Verify, who: &str, error: &Error) -> Outcome {
     Ok(Exit::of(error))
 }
 
-/// Looks up lost messages in the newest snapshot. What cannot be read any more names nothing.
-fn places(driver: &mut Local, owner: &Owner, verdict: &Verdict) -> Places {
-    let lost: BTreeSet<Guid> = verdict.lost.iter().copied().collect();
-    let word = match owner {
-        Owner::Shared => String::from("%shared"),
-        Owner::User(userid) => String::from_utf8_lossy(userid).into_owned(),
-    };
-    let found: Result<Places, Trouble> = read(driver, &word, async |_, reader| {
-        let mut places = Places::new();
-        let at = view::snapshot(reader, view::When::Newest).await?;
-        for row in &reader.table(&at).await?.folders {
-            let Ok(view) = view::folder(reader, row).await else { continue };
-            for m in view.messages.iter().filter(|m| lost.contains(&m.guid)) {
-                let place = format!("{}/{}", cylinder_core::escape::shown(&row.name), m.record.uid);
-                places.entry(m.guid).or_default().push(place);
-            }
+fn report(args: &Verify, who: &str, v: &Verdict, whole: &Completeness) -> Outcome {
+    let is_good = v.is_good() && whole.is_whole();
+    if args.json {
+        output::json(&to_json(args, who, v, whole))?;
+    } else if !is_good {
+        damaged(args, who, v, whole)?;
+    } else if !args.quiet {
+        let cut = if v.interrupted { "; a run was interrupted, the next backup goes on" } else { "" };
+        let (messages, snapshots) = (count(v.messages, "message"), count(v.snapshots, "snapshot"));
+        output::line(&format!("{who}: good: {messages}, {snapshots}, {}{cut}", size(v.file_bytes)))?;
+        for note in whole.notes.iter().take(NOTES) {
+            output::line(&format!("  note: {note}"))?;
         }
-        Ok(places)
-    });
-    found.unwrap_or_default()
+        if whole.notes.len() > NOTES {
+            output::line(&format!("  and {} more notes", whole.notes.len() - NOTES))?;
+        }
+    }
+    Ok(if is_good { Exit::Ok } else { Exit::Damage })
 }
 
-fn report(args: &Verify, who: &str, v: &Verdict, places: &Places) -> Outcome {
-    let exit = if v.is_good() { Exit::Ok } else { Exit::Damage };
-    if args.json {
-        output::json(&json!({
-            "user": who, "good": v.is_good(), "interrupted": v.interrupted, "bytes": v.file_bytes, "content_bytes": v.raw_bytes,
-            "members": v.members, "entries": v.entries, "messages": v.messages, "commits": v.commits, "snapshots": v.snapshots,
-            "findings_count": v.findings_count,
-            "findings": v.findings.iter().map(|f| json!({
-                "from": f.bytes.0, "to": f.bytes.1, "object": f.object, "what": f.what,
-            })).collect::<Vec<_>>(),
-            "lost": v.lost.iter().map(|g| json!({ "guid": g.to_hex(), "messages": places.get(g) })).collect::<Vec<_>>(),
-        }))?;
-        return Ok(exit);
-    }
-    if v.is_good() {
-        if !args.quiet {
-            let cut = if v.interrupted { "; a run was interrupted, the next backup goes on" } else { "" };
-            let (messages, snapshots) = (count(v.messages, "message"), count(v.snapshots, "snapshot"));
-            output::line(&format!("{who}: good: {messages}, {snapshots}, {}{cut}", size(v.file_bytes)))?;
-        }
-        return Ok(exit);
-    }
-    output::line(&format!("{who}: DAMAGED: {}", count(v.findings_count, "finding")))?;
+fn damaged(args: &Verify, who: &str, v: &Verdict, whole: &Completeness) -> Result<(), OutputError> {
+    let findings = v.findings_count + whole.absent_count + whole.broken.len() as u64;
+    output::line(&format!("{who}: DAMAGED: {}", count(findings, "finding")))?;
     for finding in &v.findings {
         output::line(&format!("  {finding}"))?;
     }
-    for guid in &v.lost {
-        let where_ = places.get(guid).map_or_else(|| String::from("in no folder of the newest snapshot"), |p| p.join(", "));
-        output::line(&format!("  lost: {guid}: {where_}"))?;
+    for absent in &whole.absent {
+        let at = bytes_of(v, absent).map_or_else(String::new, |(from, to)| format!("bytes {from} to {to}: "));
+        let place = format!("{}/{}", shown(&absent.folder), absent.uid);
+        output::line(&format!("  {at}lost: {place} of snapshot {}: {}", absent.snapshot, absent.guid))?;
     }
-    output::line(
-        "  next: keep a copy of this archive; `cylinder backup` adds to it safely, and everything not listed here can be extracted",
-    )?;
-    Ok(exit)
+    for broken in &whole.broken {
+        output::line(&format!("  snapshot {}{}: {}", broken.snapshot, folder_of(broken), broken.what))?;
+    }
+    let (means, next) = advice(args, who, v, whole);
+    output::line(&format!("  means: {means}"))?;
+    output::line(&format!("  next: {next}"))
+}
+
+fn folder_of(broken: &Broken) -> String {
+    broken.folder.as_ref().map_or_else(|| String::from(", all folders"), |name| format!(", {}", shown(name)))
+}
+
+/// Where a lost message should be, if a list says so.
+fn bytes_of(v: &Verdict, absent: &Absent) -> Option<(u64, u64)> {
+    let object = format!("message {}", absent.guid);
+    v.findings.iter().find(|finding| finding.object == object).map(|finding| finding.bytes)
+}
+
+/// What it means, and what to do.
+fn advice(args: &Verify, who: &str, v: &Verdict, whole: &Completeness) -> (String, String) {
+    let keep = "keep a copy of this archive";
+    if args.quick {
+        return (
+            String::from("some of these bytes cannot be read"),
+            format!("{keep}; `cylinder verify {who}` tells what is lost"),
+        );
+    }
+    let backup = format!("{keep}; `cylinder backup {who}` adds to it safely");
+    if whole.is_whole() {
+        return (String::from("no message and no folder of any snapshot is lost"), backup);
+    }
+    let folders = count(whole.broken.len() as u64, "folder");
+    let means = format!(
+        "{} of {} incomplete: {} and {folders} cannot be had; the other {} can be extracted",
+        whole.incomplete,
+        count(whole.snapshots, "snapshot"),
+        count(whole.absent_count, "message"),
+        count(v.present.len() as u64, "message"),
+    );
+    (means, backup)
+}
+
+fn to_json(args: &Verify, who: &str, v: &Verdict, whole: &Completeness) -> Value {
+    let (means, next) = advice(args, who, v, whole);
+    let is_good = v.is_good() && whole.is_whole();
+    let told = |text: String| if is_good { Value::Null } else { text.into() };
+    json!({
+        "user": who, "good": is_good, "interrupted": v.interrupted, "bytes": v.file_bytes, "content_bytes": v.raw_bytes,
+        "members": v.members, "entries": v.entries, "messages": v.messages, "commits": v.commits, "snapshots": v.snapshots,
+        "findings_count": v.findings_count,
+        "findings": v.findings.iter().map(|f| json!({
+            "from": f.bytes.0, "to": f.bytes.1, "object": f.object, "what": f.what,
+        })).collect::<Vec<_>>(),
+        "lost_count": whole.absent_count,
+        "lost": whole.absent.iter().map(|a| json!({
+            "snapshot": a.snapshot, "folder": shown(&a.folder), "uid": a.uid, "guid": a.guid.to_hex(),
+            "from": bytes_of(v, a).map(|bytes| bytes.0), "to": bytes_of(v, a).map(|bytes| bytes.1),
+        })).collect::<Vec<_>>(),
+        "broken": whole.broken.iter().map(|b| json!({
+            "snapshot": b.snapshot, "folder": b.folder.as_ref().map(|name| shown(name)), "what": b.what,
+        })).collect::<Vec<_>>(),
+        "snapshots_incomplete": whole.incomplete, "index_records": whole.records, "notes": whole.notes,
+        "means": told(means), "next": told(next),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_percentages() {
+        let shares = ["5%", "5", "0.5%", "100%", "0.01"].map(|text| share(text).ok());
+        assert_eq!(shares, [500, 500, 50, 10_000, 1].map(Some));
+        assert!(["", "%", "0", "101%", "five", "-1", "NaN"].iter().all(|text| share(text).is_err()));
+    }
 }

@@ -412,14 +412,15 @@ impl Users<'_> {
 }
 
 impl Queue for Users<'_> {
+    fn is_over(&self) -> bool {
+        self.fleet.is_over() || self.fleet.state().deaf
+    }
+
     fn next(&mut self) -> Option<(Owner, Settings)> {
-        if self.fleet.is_over() {
+        if self.is_over() {
             return None;
         }
         let mut state = self.fleet.state();
-        if state.deaf {
-            return None;
-        }
         let owner = state.sources[self.at].queue.pop_front()?;
         // It tells archives of one user apart; it comes from the chance of this run.
         let named = Guid::of(&[&self.fleet.how.chance[..], owner.shown().as_bytes()].concat());

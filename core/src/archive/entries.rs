@@ -7,7 +7,7 @@ use super::entry::{Entry, EntryReader, Piece, Step};
 use super::member::{CONTINUES, Kind, MemberInfo, TO_BE_CONTINUED};
 use super::read::Reader;
 use super::record::Location;
-use super::stream::{Seen, Stream};
+use super::stream::{Sample, Seen, Stream};
 use crate::error::Error;
 use crate::escape::shown;
 use crate::io::{Event, Io};
@@ -62,8 +62,20 @@ pub trait Sink {
 ///
 /// An error is one of the operating system; whatever is wrong with the archive itself goes to the sink.
 pub async fn read_all(io: &Io, reader: &Reader, end: u64, ahead: usize, sink: &mut dyn Sink) -> Result<(), Error> {
+    read_some(io, reader, end, ahead, Sample::ALL, sink).await
+}
+
+/// The same without the messages that a sample leaves out.
+pub async fn read_some(
+    io: &Io,
+    reader: &Reader,
+    end: u64,
+    ahead: usize,
+    sample: Sample,
+    sink: &mut dyn Sink,
+) -> Result<(), Error> {
     let mut feed = Feed { sink, entries: EntryReader::new(), open: None };
-    let mut stream = Stream::new(io, reader, end, ahead);
+    let mut stream = Stream::new(io, reader, end, ahead).sampled(sample);
     io.event(Event::Expect { messages: 0, bytes: end });
     while feed.sink.goes_on()
         && let Some(seen) = stream.next().await?

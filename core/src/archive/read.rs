@@ -10,7 +10,8 @@ use crate::bytes::be32;
 use crate::error::{Damage, Error, Fault};
 use crate::escape::shown;
 use crate::guid::Guid;
-use crate::io::{FileId, How, Io, Place};
+use crate::io::{Call, FileId, How, Io, Op, Place, Reply};
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -85,7 +86,7 @@ pub struct Catalogue {
 
 impl Catalogue {
     /// The catalogue of these, which are in ascending order.
-    fn new(guids: Vec<Guid>) -> Catalogue {
+    pub(crate) fn new(guids: Vec<Guid>) -> Catalogue {
         // Shares of four to eight, so that their table is small.
         let bits = guids.len().checked_ilog2().unwrap_or(0).clamp(3, 26) - 2;
         let (shift, shares) = (32 - bits, 1 << bits);
@@ -123,6 +124,12 @@ impl Catalogue {
 /// The number of a SHA-1's share of all.
 fn share(guid: &Guid, shift: u32) -> usize {
     (be32(&guid.0, 0) >> shift) as usize
+}
+
+/// A member on its way to being inflated.
+enum Flight {
+    Inflated(Vec<u8>),
+    Inflating(MemberInfo, Call),
 }
 
 /// Takes the beginning of a message, or why it cannot be read; see [`Reader::tops`].
@@ -379,29 +386,59 @@ impl Reader {
 
     /// Gives the beginning of each of these messages to `each`, at most `max` bytes of it, in the order of the archive: each
     /// member is read once, and inflated as far as it is needed. A message that cannot be read is given as an error.
-    pub async fn tops(&self, messages: &mut [MessageAt], max: usize, each: &mut TopSink<'_>) -> Result<(), Error> {
+    ///
+    /// `ahead` members may be under way to being inflated.
+    pub async fn tops(
+        &self,
+        messages: &mut [MessageAt],
+        max: usize,
+        ahead: usize,
+        each: &mut TopSink<'_>,
+    ) -> Result<(), Error> {
         messages.sort_by_key(|m| m.at);
-        for those in messages.chunk_by(|a, b| a.at.member == b.at.member) {
-            let needed = those.last().map_or(0, |m| (m.at.inside as usize).saturating_add(entry::BLOCK + max));
-            match self.beginning(those[0].at.member, needed).await {
+        let mut flights = VecDeque::new();
+        let mut groups = messages.chunk_by(|a, b| a.at.member == b.at.member);
+        loop {
+            while flights.len() <= ahead
+                && let Some(those) = groups.next()
+            {
+                let needed = those.last().map_or(0, |m| (m.at.inside as usize).saturating_add(entry::BLOCK + max));
+                flights.push_back((those, self.begin(those[0].at.member, needed).await));
+            }
+            let Some((those, flight)) = flights.pop_front() else { return Ok(()) };
+            let raw = match flight {
+                Ok(flight) => self.land(those[0].at.member, flight).await,
+                Err(error) => Err(error),
+            };
+            match raw {
                 Ok(raw) => those.iter().for_each(|message| each(message, top(&raw, message.at, max))),
                 Err(error @ Error::Damage(_)) => those.iter().for_each(|message| each(message, Err(error.clone()))),
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
     }
 
-    /// The content of the member at `offset`, `len` bytes of it at least unless it has no more.
-    async fn beginning(&self, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
+    /// Reads the member at `offset` and begins to inflate it, `len` bytes of it at least unless it has no more.
+    async fn begin(&self, offset: u64, len: usize) -> Result<Flight, Error> {
         let (info, member) = self.raw_member(offset).await?;
         // What inflates a part is slower than what inflates the whole.
-        let unsealed = if (info.raw_len as usize) < len.saturating_mul(2) {
-            self.io.unseal(member, Vec::new()).await.map(|(_, raw, _)| raw)
-        } else {
-            member::beginning(&member, len)
-        };
-        unsealed.map_err(|fault| self.named(bad_member(fault, offset, info.len.into())))
+        if (info.raw_len as usize) < len.saturating_mul(2) {
+            return Ok(Flight::Inflating(info, self.io.start(Op::Unseal { member, buffer: Vec::new() })));
+        }
+        let beginning = member::beginning(&member, len);
+        beginning.map(Flight::Inflated).map_err(|fault| self.named(bad_member(fault, offset, info.len.into())))
+    }
+
+    /// The content of the member at `offset`.
+    async fn land(&self, offset: u64, flight: Flight) -> Result<Vec<u8>, Error> {
+        match flight {
+            Flight::Inflated(raw) => Ok(raw),
+            Flight::Inflating(info, call) => match call.await {
+                Ok(Reply::Unsealed { raw, .. }) => Ok(raw),
+                Ok(_) => Err(self.named(bad_member(Fault::Driver, offset, info.len.into()))),
+                Err(fault) => Err(self.named(bad_member(fault, offset, info.len.into()))),
+            },
+        }
     }
 
     /// The member at `offset`, in which an entry begins.

@@ -3,7 +3,7 @@
 //! Damage does not end the stream: it is one of the things that come out, and the stream goes on behind it. Memory: the members
 //! that are under way and one window of bytes. What must not come in: entries, and what is done about damage.
 
-use super::member::{self, FOOTER_LEN, MemberInfo};
+use super::member::{self, CONTINUES, FOOTER_LEN, Kind, MemberInfo};
 use super::read::{Reader, next_header};
 use crate::error::{Error, Fault};
 use crate::io::{Call, Io, Op, Reply};
@@ -88,6 +88,29 @@ impl<'a> Window<'a> {
     }
 }
 
+/// Which members of messages are read: all of them, or some, drawn by lot. An entry is read whole or not at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sample {
+    /// How many of 10,000.
+    pub share: u32,
+    /// What the lots are drawn with.
+    pub salt: u64,
+}
+
+impl Sample {
+    /// All of them.
+    pub const ALL: Sample = Sample { share: 10_000, salt: 0 };
+
+    /// True if what begins in the member at this offset is read.
+    pub fn takes(&self, member: u64) -> bool {
+        // The finalizer of SplitMix64.
+        let mut z = (member ^ self.salt).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ z >> 31) % 10_000 < u64::from(self.share)
+    }
+}
+
 /// Something on its way.
 enum Flight {
     Inflating(u64, MemberInfo, Call),
@@ -99,6 +122,9 @@ pub struct Stream<'a> {
     io: &'a Io,
     reader: &'a Reader,
     ahead: usize,
+    sample: Sample,
+    /// Where the entry began that goes on here.
+    begun: u64,
     window: Window<'a>,
     flights: VecDeque<Flight>,
     spare_members: Vec<Vec<u8>>,
@@ -112,11 +138,18 @@ impl<'a> Stream<'a> {
             io,
             reader,
             ahead,
+            sample: Sample::ALL,
+            begun: 0,
             window: Window::new(io, reader, end),
             flights: VecDeque::new(),
             spare_members: Vec::new(),
             spare_raw: Vec::new(),
         }
+    }
+
+    /// The same without the messages that a sample leaves out; everything else comes.
+    pub fn sampled(self, sample: Sample) -> Stream<'a> {
+        Stream { sample, ..self }
     }
 
     /// Takes the content of a member back, for use again.
@@ -155,6 +188,13 @@ impl<'a> Stream<'a> {
             self.window.at = next;
             return Ok(());
         };
+        if info.flags & CONTINUES == 0 {
+            self.begun = at;
+        }
+        if info.kind == Kind::Data && !self.sample.takes(self.begun) {
+            self.window.at += u64::from(info.len);
+            return Ok(());
+        }
         let mut member = self.spare_members.pop().unwrap_or_default();
         member.clear();
         member.extend_from_slice(self.window.take(info.len as usize).await?);

@@ -2,15 +2,15 @@
 //!
 //! The members up to the head's end are read in order, inflated by the driver (several at a time), and their entries hashed;
 //! each commit is compared with what was seen. What is found wrong is collected as [`Finding`]s; the reading goes on behind it.
-//! Memory: some members, the messages of one commit, and 40 bytes for each metadata entry. Nothing here writes. What must not
-//! come in: Cyrus.
+//! Memory: some members, the messages of one commit, 20 bytes for each message and 40 for each metadata entry. Nothing here
+//! writes. What must not come in: Cyrus; whether what an index names is there is told by [`crate::complete`].
 
-use super::entries::{Finding, Sink, read_all};
+use super::entries::{Finding, Sink, read_some};
 use super::entry::{Entry, EntryKind};
 use super::member::{Kind, RAW_MAX, is_whole};
-use super::read::{End, Reader, next_header};
+use super::read::{Catalogue, End, Reader, next_header};
 use super::record::{COMMIT_MAX, Commit, CommitKind, LIST_MAX, Location, MessageAt, MessageList, Part, Slot, TABLE_MAX, Table};
-use super::stream::Window;
+use super::stream::{Sample, Window};
 use crate::error::Error;
 use crate::escape::shown;
 use crate::guid::{Guid, Sha1};
@@ -46,6 +46,9 @@ pub struct Verdict {
     pub findings_count: u64,
     /// Messages that the archive lists and does not have whole.
     pub lost: Vec<Guid>,
+    /// The messages that it has whole; of those that a sample has left out, the ones that it lists. None if it was only looked
+    /// at.
+    pub present: Catalogue,
     /// The file ends as a killed run leaves it: the next backup goes on from the last commit. No damage.
     pub interrupted: bool,
 }
@@ -81,8 +84,13 @@ impl Verdict {
 ///
 /// An error is one of the operating system; whatever is wrong with the archive itself is in the verdict.
 pub async fn verify(io: &Io, reader: &Reader, ahead: usize) -> Result<Verdict, Error> {
-    let mut walk = Walk::new(reader);
-    read_all(io, reader, reader.end, ahead, &mut walk).await?;
+    sample(io, reader, ahead, Sample::ALL).await
+}
+
+/// The same for a sample of the messages, and for everything else.
+pub async fn sample(io: &Io, reader: &Reader, ahead: usize, sample: Sample) -> Result<Verdict, Error> {
+    let mut walk = Walk::new(reader, sample);
+    read_some(io, reader, reader.end, ahead, sample, &mut walk).await?;
     Ok(walk.finish(reader))
 }
 
@@ -162,6 +170,8 @@ struct Walk {
     /// Damage since the last good commit: the chain cannot be followed over it.
     broken: bool,
     archive: [u8; 16],
+    sample: Sample,
+    present: Vec<Guid>,
 }
 
 impl Sink for Walk {
@@ -200,7 +210,7 @@ impl Sink for Walk {
 }
 
 impl Walk {
-    fn new(reader: &Reader) -> Walk {
+    fn new(reader: &Reader, sample: Sample) -> Walk {
         Walk {
             verdict: Verdict { file_bytes: reader.len, ..Verdict::default() },
             current: None,
@@ -210,6 +220,8 @@ impl Walk {
             table: None,
             broken: false,
             archive: reader.head.commit.archive,
+            sample,
+            present: Vec::new(),
         }
     }
 
@@ -249,6 +261,7 @@ impl Walk {
         if entry.name != format!("files/{guid}").as_bytes() {
             self.verdict.find((at.member, end), shown(&entry.name), format!("is not named by its SHA-1, {guid}"));
         }
+        self.present.push(guid);
         self.since.messages.push(MessageAt { guid, at, size: entry.size });
     }
 
@@ -308,7 +321,9 @@ impl Walk {
         };
         let Some(list) = listed else { return };
         let whole: Vec<MessageAt> = list.iter().filter(|m| seen.binary_search(m).is_ok()).collect();
-        for lost in list.iter().filter(|m| seen.binary_search(m).is_err()) {
+        let (sample, is_unseen) = (self.sample, |m: &MessageAt| seen.binary_search(m).is_err());
+        self.present.extend(list.iter().filter(|m| !sample.takes(m.at.member)).map(|m| m.guid));
+        for lost in list.iter().filter(|m| sample.takes(m.at.member) && is_unseen(m)) {
             let at = (lost.at.member, lost.at.member.saturating_add(RAW_MAX as u64));
             self.verdict.find((at.0, at.1.min(bytes.0)), format!("message {}", lost.guid), "is not there whole");
             self.verdict.lost.push(lost.guid);
@@ -347,6 +362,9 @@ impl Walk {
             self.verdict.find((reader.head.part.offset, reader.end), "archive", "its last commit is not at its end");
         }
         self.verdict.end(reader);
+        self.present.sort();
+        self.present.dedup();
+        self.verdict.present = Catalogue::new(self.present);
         self.verdict
     }
 }

@@ -23,6 +23,8 @@ use alloc::vec::Vec;
 
 /// What a run has fetched is committed after this long at the latest.
 const CHECKPOINT_EVERY: Span = Span::from_secs(60);
+/// How often a run that waits looks whether it is to stop.
+const STOP_LOOK: Span = Span::from_ms(200);
 
 /// What the messages of one folder came to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -53,6 +55,13 @@ pub struct Bodies<'a> {
     buffer: Vec<u8>,
     checkpoint: Time,
     pace: Option<Pace>,
+}
+
+/// Waits until `until`, or until somebody wants the run to stop.
+pub async fn pause(io: &Io, until: Time) {
+    while io.now() < until && !io.is_stopping() {
+        io.sleep_until(until.min(io.now().plus(STOP_LOOK))).await;
+    }
 }
 
 /// Where a message was found wanting.
@@ -144,6 +153,11 @@ impl<'a> Bodies<'a> {
         self.io.now().since(self.checkpoint) >= CHECKPOINT_EVERY && self.writer.has_appended()
     }
 
+    /// When what was read is paid for, by the rate that is allowed.
+    pub fn paid(&self) -> Time {
+        self.pace.map_or(Time::default(), |pace| pace.paid())
+    }
+
     /// Commits what was fetched so far, so that a run that is cut off later has not fetched it in vain.
     pub async fn checkpoint(&mut self) -> Result<(), Error> {
         self.checkpoint = self.io.now();
@@ -196,7 +210,7 @@ impl<'a> Bodies<'a> {
     async fn pace(&mut self, size: u64) {
         let Some(pace) = &mut self.pace else { return };
         if let Some(until) = pace.take(self.io.now(), size) {
-            self.io.sleep_until(until).await;
+            pause(self.io, until).await;
         }
     }
 

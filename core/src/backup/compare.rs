@@ -6,6 +6,7 @@ use crate::archive::record::{FolderRow, StateContent, StateRow, Table};
 use crate::source::capture::{Want, Wanted};
 use crate::source::{Folder, MetaFile, Pass, State, StateKind};
 use alloc::collections::BTreeSet;
+use alloc::collections::btree_map::{BTreeMap, Entry};
 use alloc::vec::Vec;
 
 /// What is to be done about a user.
@@ -81,6 +82,18 @@ fn has_folder(pass: &Pass, name: &[u8]) -> bool {
 
 fn has_state(states: &[State], name: &[u8]) -> bool {
     states.iter().any(|s| s.name == name)
+}
+
+/// The folders that have the uniqueid of one whose name comes before theirs, each with that one.
+pub fn twins(table: &Table) -> Vec<(&FolderRow, &FolderRow)> {
+    let (mut first, mut twins) = (BTreeMap::new(), Vec::new());
+    for row in &table.folders {
+        match first.entry(&row.id) {
+            Entry::Vacant(entry) => drop(entry.insert(row)),
+            Entry::Occupied(entry) => twins.push((row, *entry.get())),
+        }
+    }
+    twins
 }
 
 /// True if the row is a link with this target.

@@ -126,7 +126,7 @@ pub async fn run_prepared(
         let mut report = Report::default();
         let is_stale = !damage.is_empty();
         damage.into_iter().for_each(|d| report.problem(Problem::Archive { error: d.into() }));
-        let run = Run { io, origin: &mut *origin, owner, settings, ask, old, by_id, is_stale, report };
+        let run = Run { io, origin: &mut *origin, owner, settings, ask, old, by_id, is_stale, paid: Time::default(), report };
         if let Some(report) = run.run(reader, dir).await? {
             return Ok(report);
         }
@@ -147,6 +147,8 @@ struct Run<'a, 'o> {
     by_id: BTreeMap<Vec<u8>, usize>,
     /// `old` is not that of the newest snapshot, which cannot be read: a new one is needed whatever has changed.
     is_stale: bool,
+    /// When the messages that were read are paid for, by the rate that is allowed.
+    paid: Time,
     report: Report,
 }
 
@@ -185,6 +187,8 @@ impl Run<'_, '_> {
             // Written down once; until somebody has looked at it, that is enough.
             Ok(Look::Vanished) if !alarmed => None,
             Ok(_) => {
+                let twins = compare::twins(&self.old).into_iter().map(twin).collect::<Vec<_>>();
+                twins.into_iter().for_each(|twin| self.report.problem(twin));
                 if let Some(reader) = reader {
                     self.leave(reader).await?;
                 }
@@ -215,6 +219,9 @@ impl Run<'_, '_> {
         self.report.notes.extend(writer.notes().iter().cloned());
         self.report.archive_bytes = writer.len();
         writer.close().await;
+        // Last, when all is saved and others may write. The next user begins anew: without this, users with one new message
+        // each would be read as fast as can be.
+        bodies::pause(self.io, self.paid).await;
         result.map(|()| Some(self.report))
     }
 
@@ -291,6 +298,7 @@ impl Run<'_, '_> {
                 return Err(error);
             }
         };
+        self.paid = bodies.paid();
         drop(bodies);
         let result = self.finish(writer, &capture, fetched, alarmed).await;
         capture.finish(self.io).await;
@@ -423,6 +431,7 @@ impl Run<'_, '_> {
         self.report.folders_changed = capture.folders.len() as u64;
         self.report.messages = visible(&next.table);
         self.alarm(messages_of(&next.table).saturating_sub(unseen));
+        compare::twins(&next.table).into_iter().for_each(|twins| self.report.problem(twin(twins)));
         let same = next.table.folders == self.old.folders && next.table.states == self.old.states;
         let news = self.report.alarm.is_some() && !alarmed;
         if same && !news && !self.is_stale && !writer.has_appended() {
@@ -471,7 +480,9 @@ impl Run<'_, '_> {
             self.report.problem(problem);
         }
         let folder = &captured.folder;
-        let old = self.by_id.get(&captured.id).map(|at| &self.old.folders[*at]);
+        // Of two folders with one uniqueid, its own; of one that was renamed, that under the old name.
+        let own = self.old.folder(&folder.name).filter(|row| row.id == captured.id);
+        let old = own.or_else(|| self.by_id.get(&captured.id).map(|at| &self.old.folders[*at]));
         let mut row = FolderRow {
             name: folder.name.clone(),
             id: captured.id.clone(),
@@ -656,6 +667,10 @@ fn parse_index(file: MetaFile, bytes: &[u8]) -> Result<Index<'_>, Damage> {
 
 /// Entry of the SHA-1s of a folder whose index has none.
 pub(crate) const GUIDS: &str = "guids";
+
+fn twin((row, other): (&FolderRow, &FolderRow)) -> Problem {
+    Problem::Twin { folder: row.name.clone(), other: other.name.clone(), id: row.id.clone() }
+}
 
 // Tables come from an archive, and their numbers may be any.
 fn messages_of(table: &Table) -> u64 {

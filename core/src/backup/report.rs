@@ -124,6 +124,16 @@ pub enum Problem {
         /// What is wrong.
         error: Error,
     },
+    /// A folder with the uniqueid of another. Both are saved, and Cylinder tells them apart; but entries of the archive are
+    /// named by uniqueid, so that a tar program extracts the metadata of only one.
+    Twin {
+        /// The folder's name.
+        folder: Vec<u8>,
+        /// The other's.
+        other: Vec<u8>,
+        /// The uniqueid of both.
+        id: Vec<u8>,
+    },
 }
 
 /// What is wrong with a message.

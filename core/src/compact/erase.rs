@@ -15,6 +15,7 @@ use crate::escape::shown;
 use crate::guid::Guid;
 use crate::io::{How, Io, LockMode, Place};
 use crate::time::Civil;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -128,6 +129,23 @@ async fn record(io: &Io, what: &str) -> Result<(), Error> {
     let written = written.await;
     let _ = io.close(file).await;
     written
+}
+
+/// The most bytes that the record of what was erased may have.
+const ERASED_MAX: u64 = 64 << 20;
+
+/// The messages that were erased of the user `who`, as far as the store's record tells.
+pub async fn erased(io: &Io, who: &str) -> Result<BTreeSet<Guid>, Error> {
+    let place = Place::store(ERASED);
+    let bytes = match io.read_whole(&place, ERASED_MAX, Vec::new()).await {
+        Ok((bytes, _)) => bytes,
+        Err(Fault::NotFound) => return Ok(BTreeSet::new()),
+        Err(fault) => return Err(Error::world("read", place.shown(), fault)),
+    };
+    let about = format!(" messages of {who}: ");
+    let text = String::from_utf8_lossy(&bytes);
+    let lists = text.lines().filter_map(|line| line.split_once(&about[..])?.1.split(';').next());
+    Ok(lists.flat_map(str::split_ascii_whitespace).filter_map(|word| Guid::from_hex(word.as_bytes())).collect())
 }
 
 /// Keeps everything but some messages.

@@ -10,6 +10,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 const DAY: i64 = 86_400;
+const DAY_NS: i64 = DAY * 1_000_000_000;
 /// The most days, weeks or months that may be asked for.
 const COUNT_MAX: u32 = 100_000;
 /// The longest span that may be asked for: 1,000 years.
@@ -81,26 +82,58 @@ impl Policy {
         kept
     }
 
+    /// Until when the snapshot `n` of these, in the order of the archive, is retained. It is not any more at that moment, and
+    /// may go with the next compaction. `None`: for ever, which for the newest means until there is another.
+    pub fn until(&self, snapshots: &[Time], n: usize) -> Option<Time> {
+        let (since, later) = (snapshots.get(n)?, snapshots.get(n + 1..)?);
+        // It is the state at a moment that lies between it and whatever came after it.
+        let end = later.iter().min().filter(|_| !self.everything)?;
+        let within = (*since).max(*end).plus(self.within);
+        let ended = |day: i64| *since <= end_before(day);
+        let today = end.0.div_euclid(DAY_NS);
+        let (monday, month) = (monday(today), month(*end));
+        let days = (self.daily > 0 && ended(today)).then(|| day(today + i64::from(self.daily)));
+        let weeks = (self.weekly > 0 && ended(monday)).then(|| day(monday + 7 * i64::from(self.weekly)));
+        let months = (self.monthly > 0 && ended(first_of(month))).then(|| day(first_of(month + i64::from(self.monthly))));
+        [Some(within), days, weeks, months].into_iter().flatten().max()
+    }
+
     /// The last nanosecond of each day, week and month that counts.
     fn moments(&self, now: Time) -> impl Iterator<Item = Time> {
-        let today = now.secs().div_euclid(DAY);
-        // 1970-01-01 was a Thursday.
-        let monday = today - (today + 3).rem_euclid(7);
+        let today = now.0.div_euclid(DAY_NS);
+        let (monday, month) = (monday(today), month(now));
         let days = (0..i64::from(self.daily)).map(move |n| end_before(today - n));
         let weeks = (0..i64::from(self.weekly)).map(move |n| end_before(monday - 7 * n));
-        let Civil { year, month, .. } = Civil::from_time(now);
-        let months = (0..i64::from(self.monthly)).map(move |n| {
-            let months = year * 12 + i64::from(month) - 1 - n;
-            let (year, month) = (months.div_euclid(12), months.rem_euclid(12) as u32 + 1);
-            end_before(Civil { year, month, day: 1, hour: 0, minute: 0, second: 0 }.to_time().secs().div_euclid(DAY))
-        });
+        let months = (0..i64::from(self.monthly)).map(move |n| end_before(first_of(month - n)));
         days.chain(weeks).chain(months)
     }
 }
 
+/// The Monday of the week in which a day lies. 1970-01-01, day 0, was a Thursday.
+fn monday(day: i64) -> i64 {
+    day - (day + 3).rem_euclid(7)
+}
+
+/// The month in which a time lies, counted from the beginning of the year 0.
+fn month(time: Time) -> i64 {
+    let Civil { year, month, .. } = Civil::from_time(time);
+    year * 12 + i64::from(month) - 1
+}
+
+/// The first day of a month.
+fn first_of(month: i64) -> i64 {
+    let (year, month) = (month.div_euclid(12), month.rem_euclid(12) as u32 + 1);
+    Civil { year, month, day: 1, hour: 0, minute: 0, second: 0 }.to_time().secs().div_euclid(DAY)
+}
+
+/// When a day begins.
+fn day(day: i64) -> Time {
+    Time(day.saturating_mul(DAY_NS))
+}
+
 /// The last nanosecond before this day begins.
-fn end_before(day: i64) -> Time {
-    Time::from_secs(day.saturating_mul(DAY)).plus(Span(-1))
+fn end_before(of: i64) -> Time {
+    day(of).plus(Span(-1))
 }
 
 /// Reads a span such as `12h`, `7d` or `4w`.
@@ -221,6 +254,35 @@ mod tests {
         let policy = Policy { monthly: 3, within: Span(0), ..Policy::default() };
         let ends: Vec<String> = policy.moments(now).map(|t| Civil::from_time(t).to_string()).collect();
         assert_eq!(ends, ["2025-12-31 23:59:59Z", "2025-11-30 23:59:59Z", "2025-10-31 23:59:59Z"]);
+    }
+
+    /// What `until` says is what `retained` does: up to then, and not at it.
+    #[test]
+    fn a_snapshot_is_retained_until_the_time_that_is_told() {
+        let runs = [9000, 2000, 1500, 700, 610, 600, 300, 100, 80, 61, 59, 40, 37, 35, 20, 13, 12, 11, 2];
+        let runs = runs.map(|h: i64| now().plus(Span::from_secs(-h * 3600)));
+        for words in [
+            "",
+            "keep-within 0h",
+            "keep-within 0h keep-daily 1",
+            "keep-daily 40",
+            "keep-within 1h keep-weekly 3",
+            "keep-within 0h keep-monthly 1",
+            "keep-within 3d keep-daily 5 keep-weekly 4 keep-monthly 14",
+        ] {
+            let policy = Policy::parse(words).unwrap();
+            for n in 0..runs.len() - 1 {
+                let until = policy.until(&runs, n).unwrap();
+                let before = until.plus(Span(-1)).max(runs[n + 1]);
+                if until > before {
+                    assert!(policy.retained(before, &runs)[n], "{words}, run {n}: is there until {}", Civil::from_time(until));
+                }
+                let after = until.plus(Span(1)).max(runs[runs.len() - 1]);
+                assert!(!policy.retained(after, &runs)[n], "{words}, run {n}: is there after {}", Civil::from_time(until));
+            }
+            assert_eq!(policy.until(&runs, runs.len() - 1), None, "the newest stays");
+        }
+        assert_eq!(Policy::EVERYTHING.until(&runs, 0), None);
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub trait Queue {
     /// The next user, and how the archive is written. `None`: no more.
     fn next(&mut self) -> Option<(Owner, Settings)>;
 
+    /// True if no user is to be begun any more, not even one who was taken ahead: those are put back.
+    fn is_over(&self) -> bool;
+
     /// What came of a user.
     fn done(&mut self, owner: &Owner, result: Result<Report, Error>);
 
@@ -35,7 +38,7 @@ pub trait Queue {
         let _ = (owner, result);
     }
 
-    /// A user who was taken and could not be begun, because the connection is gone.
+    /// A user who was taken and not begun: the connection is gone, or the queue is over.
     fn put_back(&mut self, owner: Owner);
 }
 
@@ -46,7 +49,7 @@ struct Taken {
     prepared: Result<Prepared, Error>,
 }
 
-/// Backs up users until the queue is empty. An error is one of the connection: the user whom it struck was told of, those
+/// Backs up users until the queue is empty or over. An error is one of the connection: the user whom it struck was told of, those
 /// behind were put back.
 pub async fn work(io: &Io, origin: &mut Origin<'_>, queue: &mut dyn Queue) -> Result<(), Error> {
     let mut taken = VecDeque::new();
@@ -62,7 +65,7 @@ pub async fn work(io: &Io, origin: &mut Origin<'_>, queue: &mut dyn Queue) -> Re
 
 async fn go_on(io: &Io, origin: &mut Origin<'_>, queue: &mut dyn Queue, taken: &mut VecDeque<Taken>) -> Result<(), Error> {
     let ahead = if matches!(origin, Origin::Native(_)) { AHEAD } else { 1 };
-    while !io.is_stopping() {
+    while !io.is_stopping() && !queue.is_over() {
         // Half of them at a time, so that questions and answers come in bunches.
         if taken.len() <= ahead / 2 {
             fill(io, origin, queue, taken, ahead).await?;

@@ -7,16 +7,20 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write as _;
 
-/// Encodes all bytes but letters, digits and `-._~`, in upper case.
+/// Encodes all bytes but letters, digits and `-._~`, in upper case; and an `F` behind a byte FF, for `%FFFFFF8` is something
+/// else to a reader.
 pub fn encode(word: &[u8]) -> String {
     let mut out = String::with_capacity(word.len());
+    let mut before = 0;
     for &b in word {
-        if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') {
+        let plain = b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+        if plain && !(b == b'F' && before == 0xFF) {
             out.push(char::from(b));
         } else {
             // Writing to a String cannot fail.
             let _ = write!(out, "%{b:02X}");
         }
+        before = b;
     }
     out
 }
@@ -84,6 +88,9 @@ mod tests {
             assert!(refused || bad == "%FFFFFFC", "{bad}");
         }
         assert_eq!(decode(b"a\0b"), None, "found by fuzzing: a NUL that is not encoded passed");
+        let ambiguous = b"\xFFFFFF8";
+        assert_eq!(encode(ambiguous), "%FF%46FFF8", "found by fuzzing: %FFFFFF8 and a digit is one byte to a reader");
+        assert_eq!(decode(encode(ambiguous).as_bytes()).as_deref(), Some(&ambiguous[..]));
         assert_eq!(decode(b"%c3%A9"), Some(b"\xC3\xA9".to_vec()), "either case");
     }
 }

@@ -52,7 +52,8 @@ pub fn run(args: &Restore, dir: &Path) -> Outcome {
     let root = (dir != Path::new("/")).then(|| dir.to_path_buf());
     let config = Config { store, threads, root, stop: Some(stop::flag()), ..Config::default() };
     let mut driver = Local::new(config.clone());
-    let conf = host::run(&mut driver, async |io: Io| load(&io, &request).await)?;
+    let asked = &request;
+    let conf = host::run(&mut driver, |io| async move { load(&io, asked).await })?;
     let owner = cyrus_owner(dir, &conf);
     // Only now is it known where the administrator's links may be.
     let (target, trusted) = ((!request.dry_run).then(|| dir.to_path_buf()), spool::bases(&conf));
