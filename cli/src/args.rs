@@ -23,11 +23,14 @@ pub enum Command {
     Users(Users),
     Log(Log),
     List(List),
+    Repair(Repair),
     Replay(Replay),
     Restore(Restore),
     Serve(Serve),
     Show(Show),
     Extract(Extract),
+    Heal(Heal),
+    Import(Import),
     Verify(Verify),
     Inspect(Inspect),
     Version(Version),
@@ -827,4 +830,136 @@ pub struct Version {
     /// one JSON object
     #[argh(switch)]
     pub json: bool,
+}
+
+/// Write a damaged archive anew with everything that is whole in it, and say what is lost. The damaged one is kept beside it.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "repair",
+    note = "{command_name} returns 0 if nothing is lost or nothing was wrong, 3 if something is lost, 4 with --dry-run if something is wrong."
+)]
+pub struct Repair {
+    /// userids; %shared for the mailboxes that belong to no user
+    #[argh(positional)]
+    pub users: Vec<String>,
+
+    /// say what is wrong, and write nothing
+    #[argh(switch)]
+    pub dry_run: bool,
+
+    /// remove damaged archives and ends of archives that are kept beside a good one, those of earlier repairs too
+    #[argh(switch)]
+    pub drop_aside: bool,
+
+    /// directory of the archives (default: $CYLINDER_STORE)
+    #[argh(option, arg_name = "dir")]
+    pub store: Option<String>,
+
+    /// compression level, 0 to 12 (default: 1)
+    #[argh(option, arg_name = "n")]
+    pub level: Option<u8>,
+
+    /// threads that deflate (default: one for each processor, 8 at most)
+    #[argh(option, arg_name = "n")]
+    pub threads: Option<usize>,
+
+    /// one JSON object for each user
+    #[argh(switch)]
+    pub json: bool,
+
+    /// no progress
+    #[argh(switch)]
+    pub quiet: bool,
+}
+
+/// Fetch messages that an archive has lost anew from the server, wherever they are there now.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "heal",
+    note = "{command_name} reads the whole archive. It returns 0 if nothing is lost any more, 3 if the server does not have all of it."
+)]
+pub struct Heal {
+    /// userid; %shared for the mailboxes that belong to no user
+    #[argh(positional)]
+    pub user: String,
+
+    /// directory of the archives (default: $CYLINDER_STORE)
+    #[argh(option, arg_name = "dir")]
+    pub store: Option<String>,
+
+    /// another server, as for `backup` (default: this host)
+    #[argh(option, arg_name = "source")]
+    pub from: Option<String>,
+
+    /// what ssh runs on the other host (default: cylinder serve)
+    #[argh(option, arg_name = "command")]
+    pub serve_command: Option<String>,
+
+    /// ssh and its options, separated by spaces (default: ssh)
+    #[argh(option, arg_name = "words")]
+    pub ssh: Option<String>,
+
+    /// configuration of the server (default: /etc/imapd.conf)
+    #[argh(option, arg_name = "file")]
+    pub imapd_conf: Option<String>,
+
+    /// put this directory before every path of the server
+    #[argh(option, arg_name = "dir")]
+    pub root: Option<String>,
+
+    /// the server's version, such as 3.6 (default: told from its databases)
+    #[argh(option, arg_name = "version")]
+    pub cyrus: Option<String>,
+
+    /// no server runs on this spool: take no locks and create no lock files
+    #[argh(switch)]
+    pub offline: bool,
+
+    /// one JSON object
+    #[argh(switch)]
+    pub json: bool,
+
+    /// no progress
+    #[argh(switch)]
+    pub quiet: bool,
+}
+
+/// Make an archive of a tar file, plain or gzipped: one of Cyrus::Backup, or one of ours that other tools have rewritten.
+/// Backups go on from it without fetching a message again.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "import",
+    note = "The files are only read. {command_name} returns 0 if everything in them was taken, 3 if something in them is damaged or lost."
+)]
+pub struct Import {
+    /// files, such as alice/backupdata-1795457253.tar.gz
+    #[argh(positional)]
+    pub files: Vec<String>,
+
+    /// whose mail it is (default: the name of the directory that the file is in)
+    #[argh(option, arg_name = "userid")]
+    pub user: Option<String>,
+
+    /// directory of the archives (default: $CYLINDER_STORE)
+    #[argh(option, arg_name = "dir")]
+    pub store: Option<String>,
+
+    /// compression level, 0 to 12 (default: 1)
+    #[argh(option, arg_name = "n")]
+    pub level: Option<u8>,
+
+    /// threads that deflate (default: one for each processor, 8 at most)
+    #[argh(option, arg_name = "n")]
+    pub threads: Option<usize>,
+
+    /// one JSON object for each file
+    #[argh(switch)]
+    pub json: bool,
+
+    /// no progress
+    #[argh(switch)]
+    pub quiet: bool,
 }

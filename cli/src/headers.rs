@@ -2,10 +2,10 @@
 //!
 //! Of a message that is large no more is inflated than is needed. What must not come in: which messages, and printing.
 
-use cylinder_core::archive::read::Reader;
+use cylinder_core::archive::read::{Reader, TopSink};
 use cylinder_core::archive::record::MessageAt;
 use cylinder_core::error::Error;
-use mail_parser::MessageParser;
+use mail_parser::{HeaderName, MessageParser};
 
 /// Bytes of a message that are looked at for its header, and how many if that does not end there.
 const TOP: usize = 16 << 10;
@@ -34,12 +34,7 @@ impl Top {
 
 /// Gives the header of each of these messages to `each`, in the order of the archive; `ahead` members may be under way to being
 /// inflated. A header that does not end within 256 KiB is given as far as that.
-pub async fn read(
-    reader: &Reader,
-    mut wanted: Vec<MessageAt>,
-    ahead: usize,
-    each: &mut dyn FnMut(&MessageAt, Result<&[u8], Error>),
-) -> Result<(), Error> {
+pub async fn read(reader: &Reader, mut wanted: Vec<MessageAt>, ahead: usize, each: &mut TopSink<'_>) -> Result<(), Error> {
     for max in [TOP, TOP_MAX] {
         let mut cut = Vec::new();
         let mut take = |m: &MessageAt, bytes: Result<&[u8], Error>| {
@@ -88,8 +83,8 @@ impl Term {
         if lines.is_empty() {
             return false;
         }
-        // Whatever a line is, decoded it is a text.
-        let parser = MessageParser::new().default_header_text();
+        // Whatever a line is, decoded it is a text. A parser that is told of no header by name would parse addresses as such.
+        let parser = MessageParser::new().header_text(HeaderName::Subject).default_header_text();
         let message = parser.parse_headers(&lines[..]);
         let values = message.iter().flat_map(|message| message.headers()).filter_map(|header| header.value().as_text());
         let mut values = values.map(str::to_lowercase);
@@ -126,9 +121,10 @@ fn has_name(line: &[u8], name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const HEADER: &[u8] = b"Received: from x\r\n\tby Subject: lunch\r\nSUBJECT: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n =?utf-8?q?_aus?= \
-        K=?iso-8859-1?q?=F6?=ln, and\r\n more\r\nFrom: =?utf-8?b?SsO8cmdlbg==?= <j@example.org>\r\nX-Odd : one\r\nX-Odd: two\r\n\
-        Message-ID: <a.b@c>\r\n\r\nSubject: body\r\n";
+    const HEADER: &[u8] =
+        b"Received: from x\r\n\tby Subject: lunch\r\nSUBJECT: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n =?utf-8?q?_aus?= \
+        K=?iso-8859-1?q?=F6?=ln, and\r\n more\r\nFrom: =?utf-8?b?SsO8cmdlbg==?= <j@example.org>\r\nX-Odd : one\r\n\
+        X-Odd: two\r\nMessage-ID: <a.b@c>\r\n\r\nSubject: body\r\n";
 
     #[test]
     fn texts_are_found_decoded_and_in_any_case() {

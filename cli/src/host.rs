@@ -169,6 +169,14 @@ pub fn store(option: &Option<String>) -> Result<PathBuf, Trouble> {
     Err(Trouble::Usage(format!("store {shown}: is not a directory (a new store is made with `mkdir -m 700 {shown}`)")))
 }
 
+/// 16 bytes of chance, to tell a new archive from all others.
+pub fn chance() -> Result<[u8; 16], Error> {
+    let mut chance = [0; 16];
+    rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| Error::Refused(format!("the system gives no random bytes: {e}")))?;
+    Ok(chance)
+}
+
 /// A driver that works on a store alone.
 pub fn store_driver(store: &Path, threads: usize) -> Local {
     Local::new(Config { store: store.to_path_buf(), threads, stop: Some(stop::flag()), ..Config::default() })

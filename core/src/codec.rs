@@ -50,6 +50,26 @@ pub fn inflate_beginning(deflated: &[u8], out: &mut [u8]) -> Option<usize> {
     matches!(status, TINFLStatus::Done | TINFLStatus::HasMoreOutput).then_some(made)
 }
 
+/// What could be inflated.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Salvaged {
+    /// The content; behind the place that is damaged it may be anything.
+    pub raw: Vec<u8>,
+    /// How many bytes the stream took, if it came to its end.
+    pub used: Option<usize>,
+}
+
+/// Inflates as much of a damaged stream as there is, at most `max` bytes.
+pub fn salvage(deflated: &[u8], max: usize) -> Salvaged {
+    use miniz_oxide::inflate::TINFLStatus;
+    use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
+    let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+    let mut raw = alloc::vec![0; max];
+    let (status, used, made) = decompress(&mut DecompressorOxide::new(), deflated, &mut raw, 0, flags);
+    raw.truncate(made);
+    Salvaged { raw, used: (status == TINFLStatus::Done).then_some(used) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +87,18 @@ mod tests {
         }
         assert_eq!(inflate_beginning(&z[..z.len() / 2], &mut vec![0; raw.len()]), None);
         assert_eq!(inflate_beginning(b"\xff\xff", &mut [0; 10]), None);
+    }
+
+    #[test]
+    fn what_stands_before_damage_is_salvaged() {
+        let raw: Vec<u8> = (0..50_000u32).flat_map(|n| (n * n).to_be_bytes()).collect();
+        let mut z = Vec::new();
+        Portable.deflate(6, &raw, &mut z);
+        let whole = salvage(&[&z[..], b"tail"].concat(), 1 << 20);
+        assert_eq!((whole.raw == raw, whole.used), (true, Some(z.len())));
+        let half = salvage(&z[..z.len() / 2], 1 << 20);
+        assert!(half.used.is_none() && half.raw.len() > raw.len() / 4 && raw.starts_with(&half.raw));
+        assert_eq!(salvage(b"", 10), Salvaged::default());
     }
 
     #[test]

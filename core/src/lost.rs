@@ -2,8 +2,8 @@
 //! newest, and until when the policy retains them.
 //!
 //! A message that is somewhere else now was moved and is not lost. Each index is read once, however many snapshots share it.
-//! Memory: the folder tables of all snapshots, 20 bytes for each message of the newest, some 300 for each that is lost. What must
-//! not come in: printing.
+//! Memory: the folder tables of all snapshots, 20 bytes for each message of the newest, some 300 for each that is lost. What
+//! must not come in: printing.
 
 use crate::archive::read::{CommitAt, Reader};
 use crate::archive::record::{FolderRow, Table};
@@ -144,9 +144,11 @@ struct Search<'a> {
     now: BTreeSet<Guid>,
     /// Until when each version of a folder's messages is retained; taken out when it has been looked at.
     versions: BTreeMap<Version, Until>,
-    /// By folder's id, UID and content.
-    found: BTreeMap<(Rc<[u8]>, u32, Guid), Lost<Message>>,
+    found: BTreeMap<Known, Lost<Message>>,
 }
+
+/// What a message of a folder is known by: the folder's id, its UID and its content.
+type Known = (Rc<[u8]>, u32, Guid);
 
 impl Search<'_> {
     async fn snapshot(&mut self, snapshot: &Snapshot, problems: &mut Vec<Error>) -> Result<(), Error> {

@@ -56,11 +56,13 @@ async fn read_commits(reader: &Reader) -> Result<Vec<Found>, Error> {
     let mut all = Vec::new();
     let mut next = Some(reader.head().clone());
     while let Some(commit) = next {
-        all.push(read_commit(reader, &commit).await?);
+        // The first one is empty; a repair may have given it up.
+        if commit.commit.number > 0 {
+            all.push(read_commit(reader, &commit).await?);
+        }
         next = reader.previous(&commit).await?;
     }
     all.reverse();
-    all.remove(0);
     Ok(all)
 }
 

@@ -183,14 +183,15 @@ fn kill(undisturbed: &Undisturbed, kills: u32, signals: &[&str], seed: u64) {
     assert!(most > 0 || !signals.contains(&"KILL"), "every kill came before anything was written");
 }
 
-/// Nothing but archive and lock is left. What an earlier kill left may be there still if the last one came right between the
-/// acknowledgement of the snapshot and the removal; the next snapshot removes it. Answers how many such files there are.
+/// Nothing but archive and lock is left, and the mark of the last look whether compaction is due. What an earlier kill left may
+/// be there still if the last one came right between the acknowledgement of the snapshot and the removal; the next snapshot
+/// removes it. Answers how many such files there are.
 fn nothing_is_left(store: &Store) -> usize {
     let mut kept = 0;
     for entry in fs::read_dir(store.user_dir(USER)).expect("the directory") {
         let name = entry.expect("a name").file_name().into_string().expect("text");
         let interrupted = name.ends_with("-interrupted");
-        assert!(interrupted || matches!(name.as_str(), "archive.tar.gz" | "lock"), "{name} is left");
+        assert!(interrupted || matches!(name.as_str(), "archive.tar.gz" | "lock" | "checked"), "{name} is left");
         kept += usize::from(interrupted);
     }
     kept

@@ -64,7 +64,7 @@ impl Exec {
             Op::Open { place, how } => self.open(&place, how).map(|file| Reply::File(self.files.insert(file))),
             Op::Scratch => {
                 let fd = files::scratch(self.roots.store_path())?;
-                Ok(Reply::File(self.files.insert(OpenFile { fd, writable: true, root: Root::Store })))
+                Ok(Reply::File(self.files.insert(OpenFile { fd, writable: true, root: Root::Store, locked: false })))
             }
             Op::FStat(file) => files::stat_fd(self.files.get(file)?.fd.as_fd()).map(Reply::Stat),
             Op::ReadAt { file, offset, len, mut buffer } => {
@@ -101,7 +101,7 @@ impl Exec {
                 done(unlinkat(at.dir, at.path, AtFlags::REMOVEDIR))
             }
             Op::Close(file) => self.files.close(file).map(|()| Reply::Unit),
-            Op::Lock { file, mode } => locks::lock(self.files.get(file)?.fd.as_fd(), mode).map(|()| Reply::Unit),
+            Op::Lock { file, mode } => self.files.lock(file, mode).map(|()| Reply::Unit),
             Op::Unlock(file) => locks::unlock(self.files.get(file)?.fd.as_fd()).map(|()| Reply::Unit),
             Op::Holder { file, mode } => locks::holder(self.files.get(file)?.fd.as_fd(), mode).map(Reply::Holder),
             Op::Clock => Ok(Reply::Clock(clock::stamping(), self.tick())),
@@ -132,7 +132,7 @@ impl Exec {
                     How::Create => (files::open_to_write(spot.at(), true)?, true),
                     How::Write | How::Lock => return Err(Fault::Driver),
                 };
-                Ok(Reply::File(self.files.insert(OpenFile { fd, writable, root: Root::Target })))
+                Ok(Reply::File(self.files.insert(OpenFile { fd, writable, root: Root::Target, locked: false })))
             }
             Op::ReadWhole { place, max, mut buffer } => {
                 let (fd, stat) = files::open_regular(self.target.spot(&place)?.at(), &place)?;
@@ -174,7 +174,7 @@ impl Exec {
             How::Create => (files::open_to_write(self.roots.in_store(place)?, true)?, true),
             How::Lock => (self.open_lock(place)?, false),
         };
-        Ok(OpenFile { fd, writable, root: place.root })
+        Ok(OpenFile { fd, writable, root: place.root, locked: false })
     }
 
     fn open_lock(&self, place: &Place) -> Result<std::os::fd::OwnedFd, Fault> {

@@ -4,9 +4,10 @@
 //! wait for a writer), then looked at. What must not come in: which files are opened, and why.
 
 use crate::fault::{fault, io_fault};
+use crate::locks;
 use crate::roots::At;
 use cylinder_core::error::Fault;
-use cylinder_core::io::{FileId, FileKind, Place, Root, Stat};
+use cylinder_core::io::{FileId, FileKind, LockMode, Place, Root, Stat};
 use cylinder_core::time::Time;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fstat, openat, statat};
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
@@ -27,6 +28,18 @@ pub struct OpenFile {
     pub writable: bool,
     /// The tree it is in; scratch files count as the store's.
     pub root: Root,
+    /// It may be locked.
+    pub locked: bool,
+}
+
+impl OpenFile {
+    /// Lets the lock go before it is closed: a child that another thread has just forked has the descriptor too, until it
+    /// executes its program, and would keep the lock for that moment.
+    fn unlock(&self) {
+        if self.locked {
+            let _ = locks::unlock(self.fd.as_fd());
+        }
+    }
 }
 
 /// The open files of a driver. Numbers are not used again before all others were.
@@ -51,7 +64,7 @@ impl Table {
 
     /// The file of that number; `EBADF` if there is none.
     pub fn get(&self, id: FileId) -> Result<&OpenFile, Fault> {
-        self.files.get(&id).ok_or(Fault::Os(Errno::BADF.raw_os_error()))
+        self.files.get(&id).ok_or_else(unknown)
     }
 
     /// The file of that number for an operation that changes it.
@@ -59,17 +72,30 @@ impl Table {
         self.get(id).and_then(|file| if file.writable { Ok(file) } else { Err(Fault::Driver) })
     }
 
-    /// Closes a file. Its locks go with it, for no other descriptor shares them.
+    /// Locks a file; see [`locks::lock`].
+    pub fn lock(&mut self, id: FileId, mode: LockMode) -> Result<(), Fault> {
+        let file = self.files.get_mut(&id).ok_or_else(unknown)?;
+        locks::lock(file.fd.as_fd(), mode)?;
+        file.locked = true;
+        Ok(())
+    }
+
+    /// Closes a file. Its locks go with it.
     pub fn close(&mut self, id: FileId) -> Result<(), Fault> {
-        self.get(id)?;
-        self.files.remove(&id);
+        self.files.remove(&id).ok_or_else(unknown)?.unlock();
         Ok(())
     }
 
     /// Closes all files.
     pub fn clear(&mut self) {
+        self.files.values().for_each(OpenFile::unlock);
         self.files.clear();
     }
+}
+
+/// What a number is told for which no file is open.
+fn unknown() -> Fault {
+    Fault::Os(Errno::BADF.raw_os_error())
 }
 
 /// stat(2), following links.
@@ -200,4 +226,26 @@ pub fn write(fd: BorrowedFd, offset: u64, data: &[u8]) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_gone_with_its_file_though_a_forked_child_still_has_the_descriptor() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let open = || {
+            let file = std::fs::File::create(dir.path().join("lock")).expect("a file");
+            OpenFile { fd: file.into(), writable: false, root: Root::Store, locked: false }
+        };
+        let (mut table, first) = (Table::default(), open());
+        let of_child = first.fd.try_clone().expect("a copy");
+        let (first, second) = (table.insert(first), table.insert(open()));
+        table.lock(first, LockMode::Exclusive).expect("a lock");
+        assert_eq!(table.lock(second, LockMode::Exclusive), Err(Fault::Busy));
+        table.close(first).expect("an open file");
+        table.lock(second, LockMode::Exclusive).expect("a lock that nobody has any more");
+        drop(of_child);
+    }
 }

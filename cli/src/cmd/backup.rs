@@ -46,9 +46,7 @@ thread_local! {
 
 /// Backs up users, several at a time.
 pub fn run(args: &Backup) -> Outcome {
-    let mut chance = [0; 16];
-    rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty())
-        .map_err(|e| Error::Refused(format!("the system gives no random bytes: {e}")))?;
+    let chance = host::chance()?;
     let Some(path) = &args.record else { return run_with(args, chance) };
     let bodies = match args.record_bodies.as_str() {
         "yes" => true,

@@ -153,14 +153,11 @@ fn terms(args: &Args) -> Result<Vec<Term>, Trouble> {
     Ok(terms)
 }
 
+/// Takes what was found of one user.
+type Tell<'a> = dyn FnMut(&Owner, Result<Found, Error>) -> Result<(), OutputError> + 'a;
+
 /// Looks in the archives of these users, several at a time, and gives what was found to `tell` in their order.
-fn each_user(
-    store: &Path,
-    owners: &[Owner],
-    threads: usize,
-    search: &Search,
-    tell: &mut dyn FnMut(&Owner, Result<Found, Error>) -> Result<(), OutputError>,
-) -> Result<(), OutputError> {
+fn each_user(store: &Path, owners: &[Owner], threads: usize, search: &Search, tell: &mut Tell<'_>) -> Result<(), OutputError> {
     let users = threads.min(owners.len());
     // Several users keep all threads busy; of one, members are inflated by all of them.
     let inflating = if users > 1 { 0 } else { threads };

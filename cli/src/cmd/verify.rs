@@ -209,9 +209,13 @@ fn advice(args: &Verify, who: &str, v: &Verdict, whole: &Completeness) -> (Strin
             format!("{keep}; `cylinder verify {who}` tells what is lost"),
         );
     }
-    let backup = format!("{keep}; `cylinder backup {who}` adds to it safely");
+    let next = if v.is_good() {
+        format!("{keep}; `cylinder backup {who}` adds to it safely")
+    } else {
+        format!("`cylinder repair {who}`, which keeps this archive aside; `cylinder heal {who}` then fetches what is lost")
+    };
     if whole.is_whole() {
-        return (String::from("no message and no folder of any snapshot is lost"), backup);
+        return (String::from("no message and no folder of any snapshot is lost"), next);
     }
     let folders = count(whole.broken.len() as u64, "folder");
     let means = format!(
@@ -221,7 +225,7 @@ fn advice(args: &Verify, who: &str, v: &Verdict, whole: &Completeness) -> (Strin
         count(whole.absent_count, "message"),
         count(v.present.len() as u64, "message"),
     );
-    (means, backup)
+    (means, next)
 }
 
 fn to_json(args: &Verify, who: &str, v: &Verdict, whole: &Completeness) -> Value {

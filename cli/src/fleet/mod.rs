@@ -41,7 +41,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a server may be silent while something is expected of it. The capture of a busy user waits for locks that long.
-const STALL: Span = Span::from_secs(180);
+pub const STALL: Span = Span::from_secs(180);
 /// The first pause before a source is tried again, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How often a worker without work looks for some.
@@ -232,7 +232,7 @@ impl Fleet<'_> {
     /// Works on one source until it has no more users, or is gone.
     fn take_up(&self, at: usize, locals: &mut BTreeMap<usize, (Local, Site)>) {
         let source = &self.plan.sources[at];
-        let mut queue = Users { fleet: self, at, source, did: false };
+        let mut queue = Users { fleet: self, at, source, did: false, code: 0 };
         let result = match &source.from {
             From::Local(host) => self.local(host, &mut queue, locals),
             From::Peer { name, ssh } => self.remote(name, ssh, &mut queue),
@@ -388,6 +388,8 @@ struct Users<'a> {
     source: &'a Source,
     /// A user was done on this connection.
     did: bool,
+    /// Where the code stands of the user who was done last.
+    code: usize,
 }
 
 impl Users<'_> {
@@ -450,6 +452,7 @@ impl Queue for Users<'_> {
             return;
         }
         self.did |= !lost;
+        self.code = state.sum.codes.len();
         state.sum.codes.push(match &result {
             Ok(report) => Exit::of_report(report),
             Err(error) => Exit::of(error),
@@ -474,9 +477,9 @@ impl Queue for Users<'_> {
 
     fn compacted(&mut self, owner: &Owner, result: Result<Outcome, Error>) {
         let code = crate::cmd::compact::code(&result);
-        // Whoever is fine counts once.
-        if code != Exit::Ok {
-            self.fleet.state().sum.codes.push(code);
+        // A user counts once, and what came of the backup comes first.
+        if let Some(of_user) = self.fleet.state().sum.codes.get_mut(self.code).filter(|of_user| **of_user == Exit::Ok) {
+            *of_user = code;
         }
         if !self.fleet.watch.compacted(owner, &result) {
             self.fleet.state().deaf = true;

@@ -1,8 +1,8 @@
 //! Writing an archive: opening and mending it, appending, commits (FORMAT.md sections 5 and 7).
 //!
-//! Entries become members in [`super::pack`]; what they need there, and 36 bytes for each message since the last commit, is what
-//! this takes of memory. The first failure is remembered and repeated: after a failed write or sync nothing more is written.
-//! What must not come in: Cyrus, and which messages are needed.
+//! Entries become members in `pack`; what they need there, and 36 bytes for each message since the last commit, is
+//! what this takes of memory. The first failure is remembered and repeated: after a failed write or sync nothing more is
+//! written. What must not come in: Cyrus, and which messages are needed.
 
 use super::entry;
 use super::member::{FOOTER_LEN, Footer, Kind};
@@ -27,7 +27,7 @@ pub(crate) const LOCK: &[u8] = b"lock";
 pub(crate) const NEW: &[u8] = b"archive.tar.gz.new";
 pub(crate) const ASIDE: &[u8] = b"archive.tar.gz.aside-";
 
-const ABOUT: &str = "This is a backup of one user's mail from a Cyrus IMAP server, made by Cylinder.
+pub(crate) const ABOUT: &str = "This is a backup of one user's mail from a Cyrus IMAP server, made by Cylinder.
 
 It is a gzip-compressed tar file and can be read with any tar. Later entries replace earlier ones.
 files/<sha1>            a message
@@ -485,7 +485,7 @@ impl Writer {
     }
 }
 
-fn message_name(guid: &Guid) -> Vec<u8> {
+pub(crate) fn message_name(guid: &Guid) -> Vec<u8> {
     format!("files/{guid}").into_bytes()
 }
 

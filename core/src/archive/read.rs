@@ -98,6 +98,14 @@ impl Catalogue {
         Catalogue { guids, starts, shift }
     }
 
+    /// The same without these, which are in ascending order.
+    pub fn without(self, doubted: &[Guid]) -> Catalogue {
+        if doubted.is_empty() {
+            return self;
+        }
+        Catalogue::new(self.guids.into_iter().filter(|guid| doubted.binary_search(guid).is_err()).collect())
+    }
+
     /// True if the archive has this message.
     pub fn contains(&self, guid: &Guid) -> bool {
         let share = share(guid, self.shift);
@@ -545,7 +553,12 @@ fn entry_content(mut raw: Vec<u8>, offset: u64) -> Result<Vec<u8>, Error> {
     Ok(raw)
 }
 
+/// Fewer bytes at the end of the file; none where no file can have any, for places come out of archives that anybody may have
+/// written.
 pub(super) async fn read_at(io: &Io, file: FileId, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
+    if offset > i64::MAX as u64 - len as u64 {
+        return Ok(Vec::new());
+    }
     io.read_at(file, offset, len, Vec::new()).await.map_err(|fault| Error::world("read", String::new(), fault))
 }
 
@@ -675,7 +688,7 @@ async fn counts(io: &Io, file: FileId, last: &CommitAt) -> Result<bool, Error> {
 }
 
 /// The offset of the next member at or behind `from`.
-pub(super) async fn next_header(io: &Io, file: FileId, mut from: u64, len: u64) -> Result<Option<u64>, Error> {
+pub(crate) async fn next_header(io: &Io, file: FileId, mut from: u64, len: u64) -> Result<Option<u64>, Error> {
     while from + HEADER_LEN as u64 <= len {
         let bytes = read_at(io, file, from, SEARCH).await?;
         if let Some(found) = member::find_header(&bytes, 0) {

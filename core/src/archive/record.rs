@@ -137,14 +137,17 @@ pub enum Absence {
     Mismatch,
     /// The index record itself cannot be read.
     UnreadableRecord,
+    /// It was saved, and damage to the archive took it.
+    Lost,
 }
 
 impl Absence {
-    const ALL: [(Absence, &'static str); 4] = [
+    const ALL: [(Absence, &'static str); 5] = [
         (Absence::Absent, "absent"),
         (Absence::Unreadable, "unreadable"),
         (Absence::Mismatch, "mismatch"),
         (Absence::UnreadableRecord, "unreadable-record"),
+        (Absence::Lost, "lost"),
     ];
 
     /// The word in the table.

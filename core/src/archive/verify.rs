@@ -324,8 +324,10 @@ impl Walk {
         let (sample, is_unseen) = (self.sample, |m: &MessageAt| seen.binary_search(m).is_err());
         self.present.extend(list.iter().filter(|m| !sample.takes(m.at.member)).map(|m| m.guid));
         for lost in list.iter().filter(|m| sample.takes(m.at.member) && is_unseen(m)) {
-            let at = (lost.at.member, lost.at.member.saturating_add(RAW_MAX as u64));
-            self.verdict.find((at.0, at.1.min(bytes.0)), format!("message {}", lost.guid), "is not there whole");
+            let at = (lost.at.member, lost.at.member.saturating_add(RAW_MAX as u64).min(bytes.0));
+            // A list can name a place where nothing can be.
+            let at = if at.0 < at.1 { at } else { bytes };
+            self.verdict.find(at, format!("message {}", lost.guid), "is not there whole");
             self.verdict.lost.push(lost.guid);
         }
         if whole.len() < seen.len() && !since.damaged {

@@ -64,9 +64,17 @@ pub struct Prepared {
     reader: Option<Reader>,
     old: Table,
     damage: Vec<Damage>,
+    /// Messages that the archive lists and does not have whole, in order.
+    doubt: Vec<Guid>,
 }
 
 impl Prepared {
+    /// Lets the run read every folder, and fetch these messages although the archive lists them.
+    pub fn doubt(&mut self, mut guids: Vec<Guid>) {
+        guids.sort();
+        self.doubt = guids;
+    }
+
     /// What a pass of this user is to look for.
     pub fn ask(&self) -> Ask {
         let names = self.old.states.iter().filter_map(|row| row.name.strip_prefix(b"meta/quota/"));
@@ -91,12 +99,12 @@ pub async fn prepare(io: &Io, dir: &Place) -> Result<Prepared, Error> {
         Ok(reader) => reader,
         // None, or no commit in it: the writer sets such a file aside.
         Err(Error::World { fault: Fault::NotFound, .. } | Error::Damage(_)) => {
-            return Ok(Prepared { reader: None, old: Table::default(), damage: Vec::new() });
+            return Ok(Prepared { reader: None, old: Table::default(), damage: Vec::new(), doubt: Vec::new() });
         }
         Err(error) => return Err(error),
     };
     match reader.newest_table().await {
-        Ok((old, damage)) => Ok(Prepared { reader: Some(reader), old, damage }),
+        Ok((old, damage)) => Ok(Prepared { reader: Some(reader), old, damage, doubt: Vec::new() }),
         Err(error) => {
             reader.close().await;
             Err(error)
@@ -121,16 +129,19 @@ pub async fn run_prepared(
 ) -> Result<Report, Error> {
     for _ in 0..OVERTAKEN_MAX {
         let ask = prepared.ask();
-        let Prepared { reader, old, damage } = prepared;
+        let Prepared { reader, old, damage, doubt } = prepared;
         let by_id = old.folders.iter().enumerate().map(|(at, row)| (row.id.clone(), at)).collect();
         let mut report = Report::default();
         let is_stale = !damage.is_empty();
         damage.into_iter().for_each(|d| report.problem(Problem::Archive { error: d.into() }));
-        let run = Run { io, origin: &mut *origin, owner, settings, ask, old, by_id, is_stale, paid: Time::default(), report };
+        let doubted = doubt.clone();
+        let paid = Time::default();
+        let run = Run { io, origin: &mut *origin, owner, settings, ask, old, by_id, is_stale, doubt, paid, report };
         if let Some(report) = run.run(reader, dir).await? {
             return Ok(report);
         }
         prepared = prepare(io, dir).await?;
+        prepared.doubt = doubted;
     }
     prepared.close().await;
     Err(Error::Busy { object: dir.shown(), holder: None })
@@ -147,6 +158,8 @@ struct Run<'a, 'o> {
     by_id: BTreeMap<Vec<u8>, usize>,
     /// `old` is not that of the newest snapshot, which cannot be read: a new one is needed whatever has changed.
     is_stale: bool,
+    /// See [`Prepared::doubt`].
+    doubt: Vec<Guid>,
     /// When the messages that were read are paid for, by the rate that is allowed.
     paid: Time,
     report: Report,
@@ -252,7 +265,10 @@ impl Run<'_, '_> {
             return Ok(Look::Vanished);
         }
         let annotated = self.annotated(&pass);
-        let changes = compare(&self.old, &pass, &annotated);
+        let mut changes = compare(&self.old, &pass, &annotated);
+        if !self.doubt.is_empty() {
+            changes.wanted.folders = pass.folders.iter().map(|folder| (folder.name.clone(), Want::Read)).collect();
+        }
         if changes.is_empty() && pass.unreadable.is_empty() && !self.is_stale {
             return Ok(Look::Same);
         }
@@ -285,6 +301,7 @@ impl Run<'_, '_> {
             }
         };
         damage.into_iter().for_each(|d| self.report.problem(Problem::Archive { error: d.into() }));
+        let known = known.without(&self.doubt);
         let mut bodies = Bodies::new(self.io, self.owner, writer, known, self.settings.read_rate);
         let fetched = match self.fetch_all(&mut bodies, &mut capture).await {
             Ok(fetched) => fetched,

@@ -7,6 +7,7 @@
 use super::decide::{Candidate, Decider, Decision};
 use super::survey::{Member, Survey};
 use crate::archive::append::{Settings, footer_of};
+use crate::archive::build::Built;
 use crate::archive::entry::{self, EntryKind, Parsed};
 use crate::archive::member::{self, CONTINUES, Kind, TO_BE_CONTINUED};
 use crate::archive::pack::Packer;
@@ -47,6 +48,13 @@ pub struct Filtered {
     pub seams: Guid,
     /// The SHA-1 of its newest record.
     pub head: Guid,
+}
+
+impl Filtered {
+    /// The new file.
+    pub(crate) fn built(&self) -> Built {
+        Built { bytes: self.bytes, seams: self.seams, head: self.head }
+    }
 }
 
 /// What becomes of a member.

@@ -8,7 +8,7 @@
 //! * What stays, stays byte for byte, but for places.
 //!
 //! [`policy`] says which snapshots are retained, [`alive`] what they need, [`decide`] what a decider is, [`survey`] what there
-//! is, [`filter`] writes, [`erase`] drops what somebody names. What must not come in: users, and printing.
+//! is, [`mod@filter`] writes, [`erase`] drops what somebody names. What must not come in: users, and printing.
 
 pub mod alive;
 pub mod decide;
@@ -18,6 +18,7 @@ pub mod policy;
 pub mod survey;
 
 use crate::archive::append::{self, NEW, Writer};
+use crate::archive::build::Built;
 use crate::archive::member::{Kind, is_whole};
 use crate::archive::pack::update_seams;
 use crate::archive::read::{ARCHIVE, CommitAt, End, Reader};
@@ -304,7 +305,7 @@ pub(crate) async fn replace(job: Job<'_>, dir: &Place, check: bool) -> Result<Fi
     let file = io.open(&new, How::Create).await.map_err(|fault| Error::world("create", new.shown(), fault))?;
     let written = async {
         let filtered = filter(job, file, new.shown()).await?;
-        read_back(io, dir, &filtered, check, job.settings.ahead).await?;
+        read_back(io, dir, &filtered.built(), check, job.settings.ahead).await?;
         Ok::<_, Error>(filtered)
     };
     let filtered = match written.await {
@@ -315,13 +316,19 @@ pub(crate) async fn replace(job: Job<'_>, dir: &Place, check: bool) -> Result<Fi
             return Err(error);
         }
     };
-    io.rename(&new, &dir.join(ARCHIVE)).await.map_err(|fault| Error::world("rename", new.shown(), fault))?;
-    io.sync_dir(dir).await.map_err(|fault| Error::world("sync", dir.shown(), fault))?;
+    put_in_place(io, dir).await?;
     Ok(filtered)
 }
 
+/// Gives the new archive the name of the old one, for certain.
+pub(crate) async fn put_in_place(io: &Io, dir: &Place) -> Result<(), Error> {
+    let new = dir.join(NEW);
+    io.rename(&new, &dir.join(ARCHIVE)).await.map_err(|fault| Error::world("rename", new.shown(), fault))?;
+    io.sync_dir(dir).await.map_err(|fault| Error::world("sync", dir.shown(), fault))
+}
+
 /// Reads the new archive from its file and compares it with what was written.
-async fn read_back(io: &Io, dir: &Place, filtered: &Filtered, check: bool, ahead: usize) -> Result<(), Error> {
+pub(crate) async fn read_back(io: &Io, dir: &Place, built: &Built, check: bool, ahead: usize) -> Result<(), Error> {
     let reader = Reader::open_as(io, dir, NEW).await?;
     let result = async {
         let mut window = Window::new(io, &reader, reader.content_end());
@@ -342,9 +349,9 @@ async fn read_back(io: &Io, dir: &Place, filtered: &Filtered, check: bool, ahead
             }
             update_seams(&mut seams, bytes);
         }
-        let same = seams.finish() == filtered.seams
-            && reader.head().part.sha1 == filtered.head
-            && reader.len() == filtered.bytes
+        let same = seams.finish() == built.seams
+            && reader.head().part.sha1 == built.head
+            && reader.len() == built.bytes
             && reader.end() == End::Footer;
         if !same {
             return Err(bad(reader.len(), "other members"));

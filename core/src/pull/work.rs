@@ -49,8 +49,8 @@ struct Taken {
     prepared: Result<Prepared, Error>,
 }
 
-/// Backs up users until the queue is empty or over. An error is one of the connection: the user whom it struck was told of, those
-/// behind were put back.
+/// Backs up users until the queue is empty or over. An error is one of the connection: the user whom it struck was told of,
+/// those behind were put back.
 pub async fn work(io: &Io, origin: &mut Origin<'_>, queue: &mut dyn Queue) -> Result<(), Error> {
     let mut taken = VecDeque::new();
     let result = go_on(io, origin, queue, &mut taken).await;
@@ -84,7 +84,10 @@ async fn go_on(io: &Io, origin: &mut Origin<'_>, queue: &mut dyn Queue, taken: &
         }
         if let (Some(policy), Ok(dir)) = (policy, archive_dir(&owner)) {
             let result = compact::run(io, &dir, &compact::Settings::when_needed(settings.archive, policy)).await;
-            queue.compacted(&owner, result);
+            // Another run that is at the archive now looks itself.
+            if !matches!(result, Err(Error::Busy { .. })) {
+                queue.compacted(&owner, result);
+            }
         }
     }
     Ok(())

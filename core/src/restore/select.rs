@@ -448,7 +448,7 @@ impl<'a> Selection<'a> {
                 }
                 Err(error) => folder.problems.push(error),
             };
-            self.reader.tops(&mut wanted, max, &mut take).await?;
+            self.reader.tops(&mut wanted, max, 0, &mut take).await?;
             wanted = cut;
         }
         folder.messages.retain(|m| m.body.at().is_some_and(|at| found.contains(&at.guid)));

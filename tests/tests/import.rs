@@ -1,0 +1,127 @@
+//! `cylinder import`: archives that `Cyrus::Backup` has written have the messages, folders and UIDs that the state beside them
+//! tells of, and what is damaged costs nothing else.
+
+use cylinder_tests::proof::{Store, err, out, run_for};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A folder's messages: UID and SHA-1.
+type Messages = BTreeSet<(u64, String)>;
+
+fn data(user: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data/perl").join(user)
+}
+
+fn archive(user: &str) -> PathBuf {
+    data(user).join("backupdata-1795457253.tar.gz")
+}
+
+/// The rows of a table in a dump.
+fn rows<'a>(dump: &'a str, table: &str) -> impl Iterator<Item = Vec<&'a str>> {
+    let heads = [format!("INSERT INTO {table} VALUES("), format!("INSERT INTO \"{table}\" VALUES(")];
+    dump.lines().filter_map(move |line| {
+        let values = heads.iter().find_map(|head| line.strip_prefix(&head[..]))?.strip_suffix(");")?;
+        Some(values.split(',').map(|value| value.trim_matches('\'')).collect())
+    })
+}
+
+/// What the state says that each folder has, by the number of the folder.
+fn indexed(dump: &str) -> BTreeMap<String, Messages> {
+    let guids: BTreeMap<&str, &str> = rows(dump, "files").map(|row| (row[0], row[1])).collect();
+    let mut folders: BTreeMap<String, Messages> = BTreeMap::new();
+    for row in rows(dump, "indexed") {
+        let message = (row[1].parse().expect("a UID"), guids[row[2]].to_owned());
+        folders.entry(row[0].to_owned()).or_default().insert(message);
+    }
+    folders
+}
+
+/// The names that the state says folders have now. Commas are in some, so that the number comes from behind.
+fn named(dump: &str) -> BTreeMap<String, String> {
+    let names = rows(dump, "imap").filter_map(|row| {
+        let (name, rest) = row.split_at(row.len() - 3);
+        (rest[1] == "0").then(|| (name.join(","), rest[0].to_owned()))
+    });
+    names.collect()
+}
+
+fn lines(store: &Store, words: &[&str]) -> Vec<Value> {
+    let output = run_for(&mut store.command(words), 0);
+    out(&output).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+fn messages(store: &Store, user: &str, folder: &str) -> Messages {
+    let lines = lines(store, &["list", user, folder, "--expunged", "--json"]);
+    let message = |line: &Value| {
+        assert_eq!(line["stored"], true, "{folder}: {line}");
+        (line["uid"].as_u64().expect("a UID"), line["guid"].as_str().expect("a SHA-1").to_owned())
+    };
+    lines.iter().map(message).collect()
+}
+
+fn folders(store: &Store, user: &str) -> Vec<String> {
+    let lines = lines(store, &["list", user, "--json"]);
+    lines.iter().filter_map(|line| Some(line["folder"].as_str()?.to_owned())).collect()
+}
+
+#[test]
+fn what_the_state_tells_of_is_there() {
+    for (user, count) in [("alice", 315), ("dave@virt.example", 1)] {
+        let store = Store::new();
+        let dump = fs::read_to_string(data(user).join("backupstate.sql")).expect("a dump");
+        let file = archive(user);
+        let said = lines(&store, &["import", "--json", file.to_str().expect("text")]);
+        assert_eq!(said[0]["archive"]["messages"], count, "{said:?}");
+        run_for(&mut store.command(&["verify"]), 0);
+        let (indexed, named) = (indexed(&dump), named(&dump));
+        let ours = folders(&store, user);
+        assert_eq!(ours.len(), named.len(), "{ours:?}");
+        for (name, number) in &named {
+            // There deleted folders have the names that the server has for them.
+            let name = name.replace(&format!("DELETED.user.{user}."), "DELETED.");
+            // What was cut in the state is whole in the archive.
+            let ours = ours.iter().find(|ours| **ours == name || name.len() >= 100 && ours.starts_with(&name[..100]));
+            let ours = ours.unwrap_or_else(|| panic!("{name} is not among {ours:?}"));
+            let expected = indexed.get(number).cloned().unwrap_or_default();
+            assert_eq!(messages(&store, user, ours), expected, "{name}");
+        }
+        let again = run_for(&mut store.command(&["import", file.to_str().expect("text")]), 1);
+        assert!(err(&again).contains("archive"), "{}", err(&again));
+    }
+}
+
+#[test]
+fn the_user_is_the_directory_or_who_is_told() {
+    let store = Store::new();
+    let file = archive("dave@virt.example");
+    run_for(&mut store.command(&["import", "--user", "eve", file.to_str().expect("text")]), 0);
+    assert_eq!(folders(&store, "eve"), ["INBOX", "INBOX.Sub"]);
+    run_for(&mut store.command(&["import"]), 2);
+}
+
+/// A byte in the middle of the first of its two gzip members, which has 310 messages.
+#[test]
+fn damage_is_told_and_what_is_whole_comes_in() {
+    let store = Store::new();
+    let mut bytes = fs::read(archive("alice")).expect("an archive");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    let dir = store.beside("alice");
+    fs::create_dir_all(&dir).expect("a directory");
+    let file = dir.join("damaged.tar.gz");
+    fs::write(&file, bytes).expect("a file");
+    let output = run_for(&mut store.command(&["import", "--json", file.to_str().expect("text")]), 3);
+    let said: Value = serde_json::from_str(out(&output).lines().next().expect("a line")).expect("JSON");
+    // The byte is in a stretch that deflate did not shorten, so that only the message around it is lost.
+    assert_eq!(
+        (&said["archive"]["messages"], said["archive"]["lost"].as_array().map(Vec::len)),
+        (&314.into(), Some(1)),
+        "{said}"
+    );
+    let lost = &said["archive"]["lost"][0];
+    assert_eq!((&lost["folder"], &lost["uid"]), (&"INBOX.Renamed2".into(), &2.into()));
+    run_for(&mut store.command(&["verify"]), 0);
+    assert!(folders(&store, "alice").contains(&String::from("INBOX.Renamed2")));
+}
