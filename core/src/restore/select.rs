@@ -140,6 +140,7 @@ impl Body {
             Body::Missing(Absence::Absent) => Some("its file was missing on the server when it was backed up"),
             Body::Missing(Absence::Unreadable) => Some("its file could not be read on the server when it was backed up"),
             Body::Missing(Absence::Mismatch | Absence::UnreadableRecord) => Some("it was damaged on the server"),
+            Body::Missing(Absence::Lost) => Some("damage to the archive has taken it, and `cylinder heal` has not fetched it"),
             Body::Unlinked => Some("the server had removed its file already"),
             Body::NotStored => Some("the archive does not have it: it was erased, or a list of messages is damaged"),
         }
