@@ -61,7 +61,7 @@ fn store() -> SimDisk {
     let procedure = |io: Io| async move {
         let conf = config::load(&io, b"/etc/imapd.conf", "", VersionLine::V3_6).await?;
         let mut site = Site::open(&io, conf, None, Locking::AsServer, Patience::default()).await?;
-        backup::run(&io, &mut Origin::Site(&mut site), &anna(), &archive_dir(&anna())?, &settings).await.map(drop)
+        backup::run(&io, &mut Origin::Local(&mut site), &anna(), &archive_dir(&anna())?, &settings).await.map(drop)
     };
     drive(&mut disk, procedure).finished().expect("a backup");
     disk
