@@ -59,7 +59,7 @@ mod tests {
         for text in [" 1-Mar-2022 08:00:01 +0000", "01-mar-2022 13:30:01 +0530", "28-Feb-2022 23:00:01 -0900"] {
             assert_eq!(parse(text.as_bytes()), Some(time), "{text}");
         }
-        for secs in (-10_000_000_000..20_000_000_000).step_by(987_654_321) {
+        for secs in (-9_000_000_000..9_000_000_000).step_by(987_654_321) {
             assert_eq!(parse(emit(Time::from_secs(secs)).as_bytes()), Some(Time::from_secs(secs)));
         }
     }
