@@ -96,10 +96,11 @@ impl Store {
         self.temp.path().join(name)
     }
 
-    /// `cylinder WORDS --store DIR`.
+    /// `cylinder WORDS` with `--store DIR` behind the first of them, so that arguments can be added.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(binary());
-        command.args(words).arg("--store").arg(self.dir()).env_remove("CYLINDER_STORE");
+        let (first, rest) = words.split_at(words.len().min(1));
+        command.args(first).arg("--store").arg(self.dir()).args(rest).env_remove("CYLINDER_STORE");
         command
     }
 

@@ -129,7 +129,10 @@ fn tar_and_zip_files_hold_the_same_as_a_directory() {
         run_for(tool("python3", "python3").arg("-c").arg(script).arg(&file).arg(&unpacked), 0);
         let found: BTreeMap<String, Option<Guid>> =
             tree(&unpacked).into_iter().map(|(name, node)| (name, node.sha1())).collect();
-        assert_eq!(found, plain, "{option}");
+        // No name in a zip file has a colon; see core/RESTORE.md.
+        let name = |name: &String| if option == "--zip" { name.replace(':', "!") } else { name.clone() };
+        let expected: BTreeMap<String, Option<Guid>> = plain.iter().map(|(path, sha1)| (name(path), *sha1)).collect();
+        assert_eq!(found, expected, "{option}");
         assert!(err(&output).contains("restored 19 messages"), "{}", err(&output));
     }
 }

@@ -28,11 +28,21 @@ impl Names {
         let name = safe(&utf7::decode(folder));
         let mut found = name.clone();
         let mut n = 1u64;
-        while !self.taken.insert(found.to_lowercase()) {
+        while !self.take(&found.to_lowercase()) {
             n += 1;
             found = format!("{name}~{n}");
         }
         found
+    }
+
+    /// Takes a name and those of the files beside it; false if one of them is taken.
+    fn take(&mut self, name: &str) -> bool {
+        let all = ["", ".jsonl", ".mbox"].map(|ending| format!("{name}{ending}"));
+        let is_free = !all.iter().any(|name| self.taken.contains(name));
+        if is_free {
+            self.taken.extend(all);
+        }
+        is_free
     }
 }
 
@@ -121,5 +131,13 @@ mod tests {
         let mut names = Names::default();
         let made = ["INBOX.a", "INBOX.A", "INBOX.a~2", "INBOX.a"].map(|name| names.of_folder(name.as_bytes()));
         assert_eq!(made, ["INBOX.a", "INBOX.A~2", "INBOX.a~2~2", "INBOX.a~3"]);
+    }
+
+    #[test]
+    fn no_folder_has_the_name_of_a_file_beside_another() {
+        for (names, made) in [(["x", "x.jsonl"], ["x", "x.jsonl~2"]), (["x.mbox", "x"], ["x.mbox", "x~2"])] {
+            let mut given = Names::default();
+            assert_eq!(names.map(|name| given.of_folder(name.as_bytes())), made);
+        }
     }
 }

@@ -134,10 +134,15 @@ fn stamp(time: Time) -> UtcDateTime {
     UtcDateTime::from_unix(time.secs())
 }
 
+/// A path as a zip file has it. What stands before a `:` would be a drive; Maildir programs take a `!` instead.
+fn in_zip(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).replace(':', "!")
+}
+
 impl Shelf for Zip {
     async fn dir(&mut self, path: &[u8]) -> Result<(), Error> {
         if self.dirs.insert(path.to_vec()) {
-            let name = format!("{}/", String::from_utf8_lossy(path));
+            let name = format!("{}/", in_zip(path));
             let dir = self.writer.new_dir(name.as_str()).last_modified(stamp(self.now));
             dir.create().map_err(|error| zip_failed(&error))?;
         }
@@ -145,8 +150,8 @@ impl Shelf for Zip {
     }
 
     async fn put(&mut self, path: &[u8], draft: &mut Draft<'_>, mtime: Option<Time>) -> Result<Put, Error> {
-        let name = String::from_utf8_lossy(path);
-        let file = self.writer.new_file(&*name).compression_method(CompressionMethod::DEFLATE);
+        let name = in_zip(path);
+        let file = self.writer.new_file(name.as_str()).compression_method(CompressionMethod::DEFLATE);
         let (mut entry, config) = file.last_modified(stamp(mtime.unwrap_or(self.now))).start().map_err(|e| zip_failed(&e))?;
         let mut writer = config.wrap(DeflateEncoder::new(&mut entry, Compression::fast()));
         copy(draft, |piece| writer.write_all(piece).map_err(io_failed)).await?;
