@@ -3,7 +3,7 @@
 //! Needs root and the installed server: `tests/lab/cyrus-lab install 3.6`; for the other releases `tests/lab/matrix`.
 
 use cylinder_tests::cli::{Cylinder, Running, append_many, arrival, message};
-use cylinder_tests::imap::{Imap, Value};
+use cylinder_tests::imap::{Imap, Status, Value};
 use cylinder_tests::lab::{Lab, Version};
 use cylinder_tests::proof::{binary, run_for};
 use std::collections::BTreeMap;
@@ -50,6 +50,7 @@ fn fill(lab: &Lab) {
     admin.create("shared");
     admin.create("shared/news");
     admin.set_acl("shared/news", "anyone", "lrsp");
+    admin.set_acl("shared/news", "cyrus", "lrswipkxtecda");
     admin.append("shared/news", &[], arrival(3), &message(70));
     lab.put_script("anna", "main", "keep;\r\n", true);
     lab.put_script("anna", "other", "discard;\r\n", false);
@@ -80,7 +81,11 @@ fn world(lab: &Lab) -> BTreeMap<String, String> {
             ] {
                 ask(&mut imap, user, &command, &mut said);
             }
-            imap.examine(&listed.name);
+            // The administrator sees all, and may read only what somebody has given him the right to.
+            if imap.command(format!("EXAMINE {name}")).status != Status::Ok {
+                said.insert(format!("{user}: EXAMINE {name}"), String::from("refused"));
+                continue;
+            }
             let items = "UID FLAGS INTERNALDATE RFC822.SIZE MODSEQ ANNOTATION (/comment (value.priv value.shared)) BODY.PEEK[]";
             let command = format!("UID FETCH 1:* ({items})");
             ask(&mut imap, &format!("{user} {name}"), &command, &mut said);

@@ -167,7 +167,7 @@ fn words_that_make_no_sense_are_told() {
         &["find", "--all", "anna"],
         &["find", "anna", "--guid", "abc"],
         &["find", "anna", "--larger", "much"],
-        &["find", "anna", "--since", "yesterday"],
+        &["find", "anna", "--since", "whenever"],
         &["find", "anna", "--header", "Subject"],
         &["find", "anna", "--ever", "--at", "1"],
         &["list", "anna", "--deleted", "--at", "1"],

@@ -432,7 +432,7 @@ impl Queue for Users<'_> {
             archive: append::Settings {
                 level: how.level,
                 check: how.check,
-                ahead: 2 * self.fleet.threads() + 1,
+                ahead: self.fleet.threads() + 1,
                 checkpoint_bytes: append::Settings::CHECKPOINT_BYTES,
                 software: String::from(crate::cmd::version::SOFTWARE),
             },

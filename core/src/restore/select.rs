@@ -625,13 +625,16 @@ impl UserData {
     }
 }
 
+/// Key and value of a database's record.
+pub(super) type Pair = (Vec<u8>, Vec<u8>);
+
 /// All records of a database file; what cannot be read is told, and what comes before it is kept.
-pub(super) fn records(name: &str, bytes: &[u8], problems: &mut Vec<Error>) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(super) fn records(name: &str, bytes: &[u8], problems: &mut Vec<Error>) -> Vec<Pair> {
     if bytes.is_empty() {
         return Vec::new();
     }
     let pages = Pages::whole(bytes);
-    let mut best: (Vec<(Vec<u8>, Vec<u8>)>, Option<Error>) = (Vec::new(), None);
+    let mut best: (Vec<Pair>, Option<Error>) = (Vec::new(), None);
     for order in [Order::Raw, Order::Mbox] {
         let (found, error) = walk(name, &pages, order);
         if error.is_none() {
@@ -645,7 +648,7 @@ pub(super) fn records(name: &str, bytes: &[u8], problems: &mut Vec<Error>) -> Ve
     best.0
 }
 
-fn walk(name: &str, pages: &Pages, order: Order) -> (Vec<(Vec<u8>, Vec<u8>)>, Option<Error>) {
+fn walk(name: &str, pages: &Pages, order: Order) -> (Vec<Pair>, Option<Error>) {
     let mut found = Vec::new();
     let mut step = || -> Result<(), Trouble> {
         let db = Db::open(name, pages)?;

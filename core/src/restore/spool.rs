@@ -43,6 +43,15 @@ const DATABASE_MAX: u64 = 1 << 30;
 /// The longest name of a mailbox that Cyrus takes (`MAX_MAILBOX_NAME`).
 const NAME_MAX: usize = 490;
 const DIR_MODE: u32 = 0o755;
+/// The beginning of the script. Debian has `dav_reconstruct` in a package of its own, and a server without it can do without.
+const SCRIPT: &str = "#!/bin/sh
+# Run this as the user of Cyrus before the server is started.
+set -e
+PATH=$PATH:/usr/lib/cyrus/bin:/usr/cyrus/bin
+command -v dav_reconstruct >/dev/null || dav_reconstruct() {
+  echo \"not installed (Debian: cyrus-caldav), so not done: dav_reconstruct $*\" >&2
+}
+";
 
 /// What has been done for all users so far, and what is left to be done by Cyrus itself.
 #[derive(Default)]
@@ -715,8 +724,7 @@ impl Work {
             commands.extend(userids(&self.users).iter().map(|user| format!("ctl_conversationsdb{conf} -b {user}")));
         }
         commands.extend(userids(&self.has_dav).iter().map(|user| format!("dav_reconstruct{conf} {user}")));
-        let head = "#!/bin/sh\n# Run this as the user of Cyrus before the server is started.\nset -e";
-        let script = format!("{head}\nPATH=$PATH:/usr/lib/cyrus/bin:/usr/cyrus/bin\n{}\n", commands.join("\n"));
+        let script = format!("{SCRIPT}{}\n", commands.join("\n"));
         put(io, shelf, &[&below(&site.work_dir())[..], b"/commands.sh"].concat(), script.as_bytes()).await?;
         commands.insert(0, format!("# or all of these: sh {}", quoted(&format!("{dir}/commands.sh"))));
         Ok(commands)
