@@ -187,7 +187,7 @@ fn without_room_nothing_is_done_unless_it_is_wished() {
     assert_eq!(ran.exit, 3, "{ran:?}");
     let told = ran.json().remove(0);
     assert_eq!((sum(&told, "added"), sum(&told, "failed")), (3, 1), "{told}");
-    assert!(told["folders"][0]["failures"][0]["why"].as_str().is_some_and(|why| why.contains("OVERQUOTA")), "{told}");
+    assert!(told["folders"][0]["failures"][0]["why"].as_str().is_some_and(|why| why.contains("Over quota")), "{told}");
     let before = bench.imap.ok("GETQUOTAROOT INBOX").untagged;
     let told = restore_well(&bench, &["--all", "--over-quota", "lift"]);
     assert_eq!((sum(&told, "added"), sum(&told, "present")), (1, 3), "{told}");

@@ -62,6 +62,8 @@ pub struct Order {
     pub server: Server,
     /// What to do when there is no room.
     pub over_quota: OverQuota,
+    /// A word that no other run has.
+    pub id: String,
     /// How long a tree is meant to be there.
     pub expire: Option<Span>,
     /// Only say what would be done.
@@ -88,6 +90,7 @@ pub fn run(args: &Restore, user: &str, wish: Wish, when: When) -> Outcome {
         how: how(args)?,
         server: server(args, user)?,
         over_quota: over_quota(args)?,
+        id: host::chance()?.iter().map(|byte| format!("{byte:02x}")).collect(),
         expire: args.expire.as_ref().map(|text| span(text).ok_or_else(|| bad("--expire", text, "7d"))).transpose()?,
         rehearse: args.dry_run,
         json: args.json,
@@ -308,6 +311,7 @@ impl Order {
         let mut run = Run::new(io, selection, client, names, target);
         run.leave_out(elsewhere);
         run.over_quota = self.over_quota;
+        run.stage(self.id.clone());
         let planned = run.plan().await?;
         if self.rehearse {
             return Ok(planned);

@@ -549,6 +549,11 @@ impl Client {
         }))
     }
 
+    /// Moves messages of the mailbox that is open into another (RFC 6851).
+    pub async fn move_to(&mut self, uids: &[u32], mailbox: &[u8]) -> Result<Answer<()>, Error> {
+        self.simple(Words::of("UID MOVE ").plain(set(uids).as_bytes()).text(mailbox)).await
+    }
+
     /// Ends the connection.
     pub async fn logout(mut self) {
         let _ = self.run(Words::of("LOGOUT"), &mut |_| ()).await;

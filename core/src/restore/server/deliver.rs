@@ -7,8 +7,13 @@
 //!
 //! Messages go in ascending order of their UIDs, in groups of some MiB, one command each where the server has MULTIAPPEND; the
 //! next group is read and sent while the server works on the one before. A group that is refused is sent again message by
-//! message, so that one that the server does not take costs nothing but itself. What must not come in: which folder.
+//! message, so that one that the server does not take costs nothing but itself.
+//!
+//! A server goes on with the last command of a client that has died, and adds its messages when another run may have looked
+//! already. So where the server can move messages, they are added to a mailbox of this run alone and moved from there, and
+//! what a dead run had under way comes twice to no folder; see [`clear`]. What must not come in: which folder.
 
+use super::names::Names;
 use super::report::FolderReport;
 use crate::archive::read::Reader;
 use crate::archive::record::MessageAt;
@@ -151,12 +156,39 @@ pub struct Delivery<'a> {
     pub over_quota: OverQuota,
     /// There is no room, and no more is to be tried.
     pub is_full: bool,
+    /// The mailbox from which messages are moved to where they go, if the server can do that.
+    pub staging: Option<&'a [u8]>,
+}
+
+/// True if the server can move messages, and tells which ones it has added.
+pub fn can_stage(client: &Client) -> bool {
+    client.can("MOVE") && client.can("UIDPLUS")
+}
+
+/// Removes the mailboxes that runs before have moved messages from and have left. The server lets nobody delete a mailbox while
+/// a command works in it, so afterwards nothing of a run that was killed comes to any folder.
+pub async fn clear(client: &mut Client, names: &Names, notes: &mut Vec<String>) -> Result<(), Error> {
+    for left in client.list(&names.all_staging()).await? {
+        if let Err(refusal) = client.delete(&left.name).await? {
+            notes.push(format!(
+                "{}: was left by a restore that was killed, and cannot be deleted: {refusal}",
+                shown(&left.name)
+            ));
+        }
+    }
+    Ok(())
 }
 
 impl Delivery<'_> {
     /// Adds messages to a folder that is there.
     pub async fn add(&mut self, target: &[u8], messages: &[Added<'_>], report: &mut FolderReport) -> Result<(), Error> {
         let mut pending: Option<Pending<'_>> = None;
+        if let Some(staging) = self.staging.filter(|_| !messages.is_empty())
+            && let Err(refusal) = self.client.open_mailbox(staging, true).await?
+        {
+            messages.iter().for_each(|added| report.fail(named(added.message), refusal.to_string()));
+            return Ok(());
+        }
         for group in groups(messages, self.client.can("MULTIAPPEND")) {
             if self.io.is_stopping() {
                 self.settle(target, pending.take(), report).await?;
@@ -203,7 +235,7 @@ impl Delivery<'_> {
         if group.is_empty() {
             return Ok(None);
         }
-        let tag = self.client.append_begin(target).await?;
+        let tag = self.client.append_begin(self.staging.unwrap_or(target)).await?;
         let mut goes_on = true;
         for (added, content) in &group {
             if goes_on {
@@ -222,8 +254,8 @@ impl Delivery<'_> {
     /// Takes the answer to a command; what was refused is tried again alone.
     async fn settle(&mut self, target: &[u8], pending: Option<Pending<'_>>, report: &mut FolderReport) -> Result<(), Error> {
         let Some(Pending { tag, group }) = pending else { return Ok(()) };
-        let refusal = match self.client.appended(&tag).await? {
-            Ok(_) => {
+        let refusal = match self.arrived(&tag, target).await? {
+            Ok(()) => {
                 group.iter().for_each(|(added, _)| self.added(added, report));
                 return Ok(());
             }
@@ -240,8 +272,8 @@ impl Delivery<'_> {
             }
             let added = one.0;
             let Some(alone) = self.send(target, Vec::from([one])).await? else { continue };
-            match self.client.appended(&alone.tag).await? {
-                Ok(_) => self.added(&added, report),
+            match self.arrived(&alone.tag, target).await? {
+                Ok(()) => self.added(&added, report),
                 Err(refusal) => self.refused(&added, &refusal, report),
             }
         }
@@ -254,7 +286,7 @@ impl Delivery<'_> {
             report.fail(named(added.message), error.to_string());
             return Ok(());
         }
-        let tag = self.client.append_begin(target).await?;
+        let tag = self.client.append_begin(self.staging.unwrap_or(target)).await?;
         if self.client.append_message(&tag, new_message(&added)).await? {
             let mut bodies = Bodies::new(self.io, self.reader, Vec::from([added.at]), AHEAD);
             while let Some(next) = bodies.next().await? {
@@ -266,11 +298,27 @@ impl Delivery<'_> {
             }
             self.client.append_end().await?;
         }
-        match self.client.appended(&tag).await? {
-            Ok(_) => self.added(&added, report),
+        match self.arrived(&tag, target).await? {
+            Ok(()) => self.added(&added, report),
             Err(refusal) => self.refused(&added, &refusal, report),
         }
         Ok(())
+    }
+
+    /// Waits until messages have been added, and moves them to where they go.
+    async fn arrived(&mut self, tag: &Tag, target: &[u8]) -> Result<Answer<()>, Error> {
+        let uids = match self.client.appended(tag).await? {
+            Ok(uids) => uids,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if self.staging.is_none() {
+            return Ok(Ok(()));
+        }
+        if uids.is_empty() {
+            let text = b"the messages were taken, and it was not told which ones they are".to_vec();
+            return Ok(Err(Refusal { code: Vec::new(), text }));
+        }
+        self.client.move_to(&uids, target).await
     }
 
     fn added(&self, added: &Added<'_>, report: &mut FolderReport) {

@@ -5,7 +5,7 @@
 //! What is then done ([`Run::carry_out`]) looks at each folder again just before it is filled, for others may be at work in it.
 //! What must not come in: the replication protocol.
 
-use super::deliver::{Delivery, OverQuota, Present, look, missing, report_of, sizes};
+use super::deliver::{Delivery, OverQuota, Present, can_stage, clear, look, missing, report_of, sizes};
 use super::names::Names;
 use super::report::{FolderReport, Report};
 use crate::error::Error;
@@ -16,7 +16,7 @@ use crate::io::{Event, Io};
 use crate::restore::select::{Folder, Selection};
 use alloc::collections::BTreeSet;
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// Where to.
@@ -42,6 +42,10 @@ pub struct Run<'a> {
     pub target: Target,
     /// What to do when there is no room.
     pub over_quota: OverQuota,
+    /// From where messages are moved, once that mailbox is made.
+    staging: Option<Vec<u8>>,
+    /// A name for it that no other run has.
+    id: Option<String>,
     /// Mailboxes that can be opened.
     there: BTreeSet<Vec<u8>>,
     /// Messages that the user has in other folders, and that are therefore left out.
@@ -52,7 +56,14 @@ impl<'a> Run<'a> {
     /// A restore of which nothing has been done yet.
     pub fn new(io: &'a Io, selection: &'a Selection<'a>, client: &'a mut Client, names: &'a Names, target: Target) -> Run<'a> {
         let (there, elsewhere) = (BTreeSet::new(), BTreeSet::new());
-        Run { io, selection, client, names, target, over_quota: OverQuota::default(), there, elsewhere }
+        let (over_quota, staging, id) = (OverQuota::default(), None, None);
+        Run { io, selection, client, names, target, over_quota, staging, id, there, elsewhere }
+    }
+
+    /// Has messages moved to where they go from a mailbox of this run alone, if the server can; `id` is a word that no other
+    /// run has.
+    pub fn stage(&mut self, id: String) {
+        self.id = Some(id).filter(|_| can_stage(self.client));
     }
 
     /// Messages that are left out though the folder does not have them.
@@ -139,7 +150,12 @@ impl<'a> Run<'a> {
 
     /// Does it. What fails is in the report, and so is why it ended early if it did.
     pub async fn carry_out(&mut self) -> Result<Report, Error> {
+        let mut notes = Vec::new();
+        if self.id.is_some() {
+            clear(self.client, self.names, &mut notes).await?;
+        }
         let mut report = self.begin().await?;
+        report.notes.append(&mut notes);
         let mut is_full = false;
         for n in 0..self.selection.len() {
             let Some(folder) = self.selection.folder(n).await? else { continue };
@@ -151,8 +167,13 @@ impl<'a> Run<'a> {
             report.folders.push(done);
             if let Err(error) = ended {
                 report.ended_early = Some(error.to_string());
-                break;
+                return Ok(report);
             }
+        }
+        if let Some(staging) = self.staging.take()
+            && let Err(refusal) = self.client.delete(&staging).await?
+        {
+            report.notes.push(format!("{}: is of no use any more, and cannot be deleted: {refusal}", shown(&staging)));
         }
         Ok(report)
     }
@@ -167,12 +188,22 @@ impl<'a> Run<'a> {
         }
         let (messages, bytes) = (added.len() as u64, added.iter().map(|added| added.at.size).sum());
         self.io.event(Event::Expect { messages, bytes });
+        if let Some(id) = self.id.as_ref().filter(|_| self.staging.is_none() && messages > 0) {
+            let staging = self.names.staging(id);
+            if let Err(refusal) = self.client.create(&staging).await? {
+                let why = format!("{} cannot be made: {refusal}", shown(&staging));
+                added.iter().for_each(|added| done.fail(super::deliver::named(added.message), why.clone()));
+                return Ok(());
+            }
+            self.staging = Some(staging);
+        }
         let mut delivery = Delivery {
             io: self.io,
             reader: self.selection.reader(),
             client: self.client,
             over_quota: self.over_quota,
             is_full: *is_full,
+            staging: self.staging.as_deref(),
         };
         let ended = delivery.add(target, &added, done).await;
         *is_full = delivery.is_full;

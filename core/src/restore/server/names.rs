@@ -13,6 +13,8 @@ use alloc::vec::Vec;
 
 /// How the tops of trees begin.
 pub const TREE: &str = "RESTORED";
+/// How the names of mailboxes for messages on their way begin.
+const STAGING: &[u8] = b"adding-";
 
 /// The names of one user's mailboxes on a server.
 #[derive(Clone, Debug)]
@@ -71,6 +73,16 @@ impl Names {
     pub fn top(&self, stamp: &[u8]) -> Vec<u8> {
         let parts = [TREE.as_bytes(), stamp].map(<[u8]>::to_vec);
         [&self.prefixes.own[..], &parts.join(&self.prefixes.separator)].concat()
+    }
+
+    /// A mailbox from which the restore of this name moves what it has brought to the server.
+    pub fn staging(&self, id: &str) -> Vec<u8> {
+        self.top(&[STAGING, id.as_bytes()].concat())
+    }
+
+    /// What all such mailboxes match in LIST.
+    pub fn all_staging(&self) -> Vec<u8> {
+        self.staging("%")
     }
 
     /// What all tops of trees match in LIST.
