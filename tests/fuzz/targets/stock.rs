@@ -12,11 +12,11 @@ fuzz_target!(|data: &[u8]| {
     if let Some(word) = words::decode(data) {
         assert_eq!(words::decode(words::encode(&word).as_bytes()), Some(word));
     }
-    if let Ok(lines) = from_json(data, b"id", b"anna") {
-        if let Some(json) = to_json(&lines, b"anna").expect("what was written here") {
-            let again = from_json(&json, b"id", b"anna").expect("what was written here");
-            assert_eq!(to_json(&again, b"anna"), Ok(Some(json)));
-        }
+    if let Ok(lines) = from_json(data, b"id", b"anna")
+        && let Some(json) = to_json(&lines, b"anna").expect("what was written here")
+    {
+        let again = from_json(&json, b"id", b"anna").expect("what was written here");
+        assert_eq!(to_json(&again, b"anna"), Ok(Some(json)));
     }
     form_of_refusal(data);
     let mut source = Source(data);
