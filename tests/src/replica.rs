@@ -43,6 +43,8 @@ pub struct Replica {
     pub password: String,
     /// Mailboxes by internal name.
     pub boxes: BTreeMap<String, Mailbox>,
+    /// Names that it still believes to have these uniqueids, as 3.6.1 does of mailboxes that were under delayed delete.
+    pub stale: BTreeMap<String, String>,
     /// What else was applied, each thing once.
     pub others: BTreeSet<(String, String)>,
     /// Bytes of messages that came.
@@ -158,7 +160,20 @@ fn command(replica: &mut Replica, staged: &mut Staged, line: &[u8]) -> String {
         ("APPLY", "MAILBOX") => done(String::new(), mailbox(replica, staged, &value())),
         ("APPLY", "UNMAILBOX") => {
             let name = value().text().map(|name| String::from_utf8_lossy(name).into_owned()).expect("a name");
-            done(String::new(), replica.boxes.remove(&name).map(drop).ok_or("IMAP_MAILBOX_NONEXISTENT"))
+            let removed = replica.boxes.remove(&name).ok_or("IMAP_MAILBOX_NONEXISTENT");
+            let removed = removed.map(|mailbox| {
+                if name.starts_with("DELETED.") {
+                    drop(replica.stale.insert(mailbox.id, name))
+                }
+            });
+            done(String::new(), removed)
+        }
+        ("APPLY", "RENAME") => {
+            let value = value();
+            let field = |key: &str| text(value.get(key).unwrap_or_else(|| panic!("no {key}")));
+            let _ = field("PARTITION");
+            let moved = replica.boxes.remove(&field("OLDMBOXNAME")).ok_or("IMAP_MAILBOX_NONEXISTENT");
+            done(String::new(), moved.map(|mailbox| drop(replica.boxes.insert(field("NEWMBOXNAME"), mailbox))))
         }
         ("APPLY", _) => {
             replica.others.insert((what.clone(), String::from_utf8_lossy(line).into_owned()));
@@ -207,10 +222,14 @@ fn mailbox(replica: &mut Replica, staged: &Staged, value: &Value) -> Result<(), 
     let field = |key: &str| text(value.get(key).unwrap_or_else(|| panic!("no {key}")));
     let number = |key: &str| value.get(key).and_then(Value::number).unwrap_or_else(|| panic!("no number {key}"));
     let (name, id) = (field("MBOXNAME"), field("UNIQUEID"));
-    if replica.boxes.iter().any(|(other, mailbox)| (*other == name) != (mailbox.id == id)) {
+    let there = replica.boxes.get(&name).cloned();
+    let is_empty = |mailbox: &Mailbox| mailbox.facts.get("LAST_UID").and_then(Value::number) == Some(0);
+    let is_elsewhere = replica.boxes.iter().any(|(other, mailbox)| *other != name && mailbox.id == id);
+    let is_stale = there.is_none() && replica.stale.get(&id).is_some_and(|other| *other != name);
+    if is_elsewhere || is_stale || there.as_ref().is_some_and(|there| there.id != id && !is_empty(there)) {
         return Err("IMAP_MAILBOX_MOVED");
     }
-    let mut mailbox = replica.boxes.get(&name).cloned().unwrap_or_default();
+    let mut mailbox = there.filter(|there| there.id == id).unwrap_or_default();
     let had = |key: &str| mailbox.facts.get(key).and_then(Value::number).unwrap_or(0);
     let last_uid = had("LAST_UID");
     if ["HIGHESTMODSEQ", "LAST_UID", "UIDVALIDITY"].iter().any(|key| number(key) < had(key)) {
@@ -234,11 +253,12 @@ fn mailbox(replica: &mut Replica, staged: &Staged, value: &Value) -> Result<(), 
     }
     let facts = value.pairs().expect("pairs").iter().filter(|(key, _)| key != b"RECORD");
     mailbox.facts = facts.map(|(key, value)| (String::from_utf8_lossy(key).into_owned(), value.clone())).collect();
-    mailbox.id = id;
+    mailbox.id = id.clone();
     if number("SYNC_CRC") != 0 && number("SYNC_CRC") != u64::from(checksum(&mailbox)) {
         return Err("IMAP_SYNC_CHECKSUM");
     }
     replica.boxes.insert(name, mailbox);
+    replica.stale.remove(&id);
     Ok(())
 }
 

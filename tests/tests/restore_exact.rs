@@ -24,7 +24,7 @@ use cylinder_tests::disk::SimDisk;
 use cylinder_tests::drive::drive;
 use cylinder_tests::host::Host;
 use cylinder_tests::net::{Net, Way, join};
-use cylinder_tests::replica::{Replica, Shared, serve};
+use cylinder_tests::replica::{Mailbox, Replica, Shared, serve};
 use cylinder_tests::story;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -184,6 +184,35 @@ fn a_uniqueid_in_use_is_told_with_the_mailbox_that_has_it() {
     replica.borrow_mut().boxes.insert(String::from("DELETED.user.anna.Sent.6B047E5B"), sent);
     clean(go(&disk, &replica, &mut Net::default(), Asked { replace: true, ..ASKED }), "replacing");
     assert_eq!(replica.borrow().boxes, good);
+}
+
+/// cyrus-imapd 3.6.1 keeps the record of a uniqueid when a deleted mailbox expires: no mailbox has it, and it is in use.
+#[test]
+fn a_uniqueid_that_only_the_server_remembers_is_used_again_and_so_after_a_cut() {
+    let disk = store();
+    let good = {
+        let replica = empty();
+        clean(go(&disk, &replica, &mut Net::default(), ASKED), "an empty server");
+        replica.borrow().boxes.clone()
+    };
+    let stale = || {
+        let replica = empty();
+        let of = |(name, mailbox): (&String, &Mailbox)| (mailbox.id.clone(), format!("DELETED.{name}.6B047E5B"));
+        replica.borrow_mut().stale = good.iter().map(of).collect();
+        replica
+    };
+    let (replica, mut net) = (stale(), Net::default());
+    clean(go(&disk, &replica, &mut net, ASKED), "a server that remembers");
+    assert_eq!(replica.borrow().boxes, good);
+    let (total, mut kept_places) = (net.sent[0], 0);
+    for at in (0..total).step_by(total as usize / 40 + 1) {
+        let replica = stale();
+        let _ = go(&disk, &replica, &mut Net { cut: Some((Way::Up, at)), ..Net::default() }, ASKED);
+        kept_places += u32::from(replica.borrow().boxes.iter().any(|(name, mailbox)| good[name].id != mailbox.id));
+        clean(go(&disk, &replica, &mut Net::default(), ASKED), &format!("after a cut at {at}"));
+        assert_eq!(replica.borrow().boxes, good, "cut at {at}");
+    }
+    assert!(kept_places > 0, "no cut left a mailbox that keeps a place");
 }
 
 #[test]

@@ -230,7 +230,7 @@ fn a_server_that_lies_is_an_error_and_nothing_is_taken_in() {
         ("a deep list", format!("* OK hi\r\n{deep}"), "expected an IMAP response"),
         ("half a line", String::from("* OK hi\r\n* CAPA"), "the connection ended before"),
         ("a huge literal", String::from("* OK hi\r\n* X {99999999999}\r\n"), "sends a literal of 99999999999 bytes"),
-        ("strange tags", format!("* OK hi\r\n{}", "z9 OK\r\n".repeat(100)), "commands that were never sent"),
+        ("strange tags", format!("* OK hi\r\n{}", "z9 OK\r\n"), "a command that was never sent"),
         ("BAD", String::from("* OK hi\r\nc1 BAD what\r\n"), "expected a command that it understands"),
         ("no namespace", greeting.replace("((\"\" \"/\"))", "NIL"), "tells no personal namespace"),
         ("the end within a literal", format!("{greeting}* LIST () \"/\" {{50}}\r\nabc"), "the connection ended before"),

@@ -655,8 +655,9 @@ impl Client {
     /// Keeps the end of another command; what else comes means nothing here.
     fn keep(&mut self, response: Response) -> Result<(), Error> {
         if let Response::Tagged(tag, status) = response {
-            if self.ended.len() >= AHEAD_MAX {
-                return Err(self.stream.broken("answers commands that were never sent"));
+            let number = tag.strip_prefix(b"c").and_then(|n| core::str::from_utf8(n).ok()).and_then(|n| n.parse::<u32>().ok());
+            if !number.is_some_and(|n| (1..=self.tags).contains(&n)) || self.ended.len() >= AHEAD_MAX {
+                return Err(self.stream.broken("answers a command that was never sent"));
             }
             self.ended.insert(Tag(tag), status);
         }

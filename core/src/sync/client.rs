@@ -80,6 +80,7 @@ pub struct Client {
     stream: Stream,
     dialect: Dialect,
     tags: u32,
+    keeps_scripts: bool,
 }
 
 impl Client {
@@ -88,12 +89,14 @@ impl Client {
 
     /// Reads the greeting, which tells the dialect, and logs in. `login` must be an administrator.
     pub async fn open(stream: Stream, login: Login<'_>) -> Result<Client, Error> {
-        let mut client = Client { stream, dialect: Dialect::Server, tags: 0 };
+        let mut client = Client { stream, dialect: Dialect::Server, tags: 0, keeps_scripts: false };
         let mut takes_plain = false;
         loop {
             let line = client.stream.some_line().await?.to_vec();
             if let Some(mechanisms) = line.strip_prefix(b"* SASL ") {
                 takes_plain = mechanisms.split(|&c| c == b' ').any(|mechanism| mechanism.eq_ignore_ascii_case(b"PLAIN"));
+            } else if line == b"* SIEVE-MAILBOX" {
+                client.keeps_scripts = true;
             } else if let Some(ok) = line.strip_prefix(b"* OK ") {
                 let is_server = ok.windows(11).any(|window| window == b"sync server");
                 client.dialect = if is_server { Dialect::Server } else { Dialect::Imap };
@@ -106,7 +109,16 @@ impl Client {
             return Err(client.stream.broken("takes no password on this connection (no PLAIN); set allowplaintext there"));
         }
         client.login(login).await?;
+        if client.keeps_scripts {
+            // A client that does not say so may not send such mailboxes (`imap/sync_support.c: sync_apply_mailbox`).
+            client.keeps_scripts = client.apply("CAPABILITIES", b"(SIEVE-MAILBOX)").await?.is_ok();
+        }
         Ok(client)
+    }
+
+    /// True if Sieve scripts are messages in a mailbox there, as they are since 3.6.
+    pub fn keeps_scripts(&self) -> bool {
+        self.keeps_scripts
     }
 
     async fn login(&mut self, login: Login<'_>) -> Result<(), Error> {
@@ -120,12 +132,15 @@ impl Client {
         if self.dialect == Dialect::Server {
             return Ok(());
         }
-        let mut can = false;
+        let (mut can, mut keeps_scripts) = (false, false);
         let tag = self.begin(b"CAPABILITY").await?;
         let mut look = |name: &[u8], rest: &[u8]| {
-            can |= name == b"CAPABILITY" && rest.split(|&c| c == b' ').any(|word| word == b"X-REPLICATION");
+            let has = |wanted: &[u8]| name == b"CAPABILITY" && rest.split(|&c| c == b' ').any(|word| word == wanted);
+            can |= has(b"X-REPLICATION");
+            keeps_scripts |= has(b"X-SIEVE-MAILBOX");
         };
         let _ = self.end(&tag, &mut look).await?;
+        self.keeps_scripts = keeps_scripts;
         if can {
             return Ok(());
         }

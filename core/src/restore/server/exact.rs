@@ -13,6 +13,7 @@ use super::report::{FolderReport, Report};
 use crate::archive::record::MessageAt;
 use crate::cyrus::dlist::{self, Value};
 use crate::cyrus::index::{Header, option};
+use crate::cyrus::mailboxes;
 use crate::cyrus::names::{Naming, Owner};
 use crate::cyrus::quota::{Quota, Resource};
 use crate::error::Error;
@@ -62,8 +63,10 @@ pub struct Exact<'a> {
 enum Judgement {
     /// It is as it was.
     Same,
-    /// It is not there, or only the records up to UID `begun`: it is made, after these were removed.
-    Make { remove: Vec<Vec<u8>>, begun: Option<u64> },
+    /// It is not there, or only the records up to UID `begun`: it is made.
+    Make { begun: Option<u64> },
+    /// What has its name is removed first, and what has its uniqueid under another name gets its own name back.
+    Clear { remove: Option<Vec<u8>>, rename: Option<Vec<u8>> },
     /// It has to stay as it is.
     Refuse(String),
 }
@@ -97,12 +100,12 @@ impl<'a> Exact<'a> {
         Ok(report)
     }
 
-    /// Deleted folders, and those in which the server itself keeps something, come back only if they are named.
+    /// Deleted folders come back only if they are named. Those in which the server keeps things of its own, such as scripts
+    /// since 3.6 (`#sieve`), are like others: a replica gets them, too.
     fn is_wanted(&self, n: usize) -> bool {
         let Some(row) = self.selection.row(n) else { return false };
-        let is_internal = row.name.split(|&c| c == b'.').any(|part| part.starts_with(b"#"));
         let is_named = matches!(self.selection.wish.scope, Scope::Folders(_));
-        is_named || !(is_deleted_folder(&self.selection.owner, &row.name) || is_internal)
+        is_named || !is_deleted_folder(&self.selection.owner, &row.name)
     }
 
     async fn folder(&mut self, folder: &Folder, done: &mut FolderReport) -> Result<(), Error> {
@@ -114,49 +117,92 @@ impl<'a> Exact<'a> {
             }
         };
         done.target = shown(&name);
+        if folder.entry.mbtype.kind == mailboxes::Kind::Sieve && !self.client.keeps_scripts() {
+            let why = "the server keeps scripts in no mailbox; export this folder with --dir, and upload them by ManageSieve";
+            done.skipped = Some(String::from(why));
+            return Ok(());
+        }
         let Some(header) = &folder.index else {
             done.fail(shown(&folder.name), "the archive has no index of it that can be read");
             return Ok(());
         };
-        let there = match self.client.mailboxes(&[&name], &[&folder.id]).await? {
-            Ok(there) => there,
-            Err(no) => {
-                done.fail(shown(&name), no.to_string());
-                return Ok(());
+        // Removed, brought back, and removed again because it was not as it should be.
+        for _ in 0..3 {
+            let there = match self.client.mailboxes(&[&name], &[&folder.id]).await? {
+                Ok(there) => there,
+                Err(no) => {
+                    done.fail(shown(&name), no.to_string());
+                    return Ok(());
+                }
+            };
+            let judgement = self.judge(folder, header, &name, &there);
+            match judgement {
+                Judgement::Same => {
+                    done.present = folder.messages.len() as u64;
+                    return Ok(());
+                }
+                Judgement::Refuse(why) => {
+                    done.fail(shown(&name), why);
+                    return Ok(());
+                }
+                Judgement::Make { .. } | Judgement::Clear { .. } if self.rehearse => {
+                    done.is_created = !matches!(judgement, Judgement::Make { begun: Some(_) });
+                    rehearsed(folder, done);
+                    return Ok(());
+                }
+                Judgement::Make { begun } => {
+                    done.is_created = begun.is_none();
+                    let partition = self.partition_of(folder);
+                    let target = Target { folder, header, name: &name, partition: &partition };
+                    return self.make(&target, begun.unwrap_or(0), done).await;
+                }
+                Judgement::Clear { remove, rename } => {
+                    if !self.clear(folder, &name, remove, rename, done).await? {
+                        return Ok(());
+                    }
+                }
             }
-        };
-        let (remove, begun) = match self.judge(folder, header, &name, &there) {
-            Judgement::Same => {
-                done.present = folder.messages.len() as u64;
-                return Ok(());
-            }
-            Judgement::Refuse(why) => {
-                done.fail(shown(&name), why);
-                return Ok(());
-            }
-            Judgement::Make { remove, begun } => (remove, begun),
-        };
-        done.is_created = begun.is_none();
-        if self.rehearse {
-            rehearsed(folder, done);
-            return Ok(());
         }
-        for old in remove {
-            if let Err(no) = self.client.apply("UNMAILBOX", &atom(&old)).await? {
-                done.fail(shown(&old), format!("cannot be removed: {no}"));
-                return Ok(());
+        done.fail(shown(&name), "the mailbox changes while it is restored; run this again when nobody uses it");
+        Ok(())
+    }
+
+    /// Makes room for a mailbox; false if the server does not let us.
+    async fn clear(
+        &mut self,
+        folder: &Folder,
+        name: &[u8],
+        remove: Option<Vec<u8>>,
+        rename: Option<Vec<u8>>,
+        done: &mut FolderReport,
+    ) -> Result<bool, Error> {
+        if let Some(old) = remove
+            && let Err(no) = self.client.apply("UNMAILBOX", &atom(&old)).await?
+        {
+            done.fail(shown(&old), format!("cannot be removed: {no}"));
+            return Ok(false);
+        }
+        if let Some(old) = rename {
+            let mut pairs = Pairs::new();
+            pairs.text("OLDMBOXNAME", &old);
+            pairs.text("NEWMBOXNAME", name);
+            pairs.text("PARTITION", &self.partition_of(folder));
+            if let Err(no) = self.client.apply("RENAME", &pairs.finish()).await? {
+                done.fail(shown(&old), format!("cannot be renamed: {no}"));
+                return Ok(false);
             }
         }
-        self.make(folder, header, &name, begun.unwrap_or(0), done).await
+        Ok(true)
     }
 
     fn judge(&self, folder: &Folder, header: &Header, name: &[u8], there: &[Mailbox]) -> Judgement {
-        let mut remove = Vec::new();
-        let mut begun = None;
+        let (mut remove, mut rename, mut begun) = (None, None, None);
         for mailbox in there {
             let why = if mailbox.name != name {
                 let id = shown(&folder.id);
                 format!("its uniqueid {id} is in use by {}, so it cannot be made", shown(&mailbox.name))
+            } else if mailbox.id == place_holder(folder) && mailbox.last_uid == 0 {
+                continue;
             } else if mailbox.id != folder.id {
                 format!("another mailbox has this name (uniqueid {})", shown(&mailbox.id))
             } else if is_same(folder, header, mailbox) {
@@ -169,12 +215,12 @@ impl<'a> Exact<'a> {
             };
             let is_ours = mailbox.name == name || self.is_deleted_by_owner(&mailbox.name);
             if !is_ours || !self.replace {
-                let hint = if is_ours { "; --replace backs that up and then removes it" } else { "" };
+                let hint = if is_ours { "; --replace backs that up and then takes its place" } else { "" };
                 return Judgement::Refuse(format!("{why}{hint}"));
             }
-            remove.push(mailbox.name.clone());
+            *(if mailbox.name == name { &mut remove } else { &mut rename }) = Some(mailbox.name.clone());
         }
-        Judgement::Make { remove, begun }
+        if remove.is_some() || rename.is_some() { Judgement::Clear { remove, rename } } else { Judgement::Make { begun } }
     }
 
     /// True for a mailbox under delayed delete that belongs to the user whose mail comes back.
@@ -183,15 +229,8 @@ impl<'a> Exact<'a> {
         name.is_ok_and(|name| name.deleted().is_some() && name.owner() == self.selection.owner)
     }
 
-    async fn make(
-        &mut self,
-        folder: &Folder,
-        header: &Header,
-        name: &[u8],
-        begun: u64,
-        done: &mut FolderReport,
-    ) -> Result<(), Error> {
-        let partition = self.partition_of(folder);
+    async fn make(&mut self, target: &Target<'_>, begun: u64, done: &mut FolderReport) -> Result<(), Error> {
+        let &Target { folder, header, name, partition } = target;
         // What is there cannot be sent again: a server takes no UID that is not the greatest so far.
         let there = folder.messages.partition_point(|message| u64::from(message.uid()) <= begun);
         let mut state = State::up_to(folder, begun);
@@ -199,6 +238,7 @@ impl<'a> Exact<'a> {
         let left = &folder.messages[there..];
         let bytes = left.iter().filter_map(|message| message.body.at()).map(|at| at.size).sum();
         self.io.event(Event::Expect { messages: left.len() as u64, bytes });
+        let mut is_made = begun > 0;
         let mut parts = left.chunks(RECORDS).peekable();
         loop {
             let part = parts.next().unwrap_or_default();
@@ -206,7 +246,7 @@ impl<'a> Exact<'a> {
             if self.io.is_stopping() && !is_last {
                 return Err(Error::Stopped);
             }
-            let sent = match self.send_messages(part, &partition, name, done).await? {
+            let sent = match self.send_messages(part, partition, name, done).await? {
                 Ok(sent) => sent,
                 Err(no) => {
                     done.fail(shown(name), format!("its messages are refused: {no}"));
@@ -221,8 +261,10 @@ impl<'a> Exact<'a> {
             if is_last {
                 state.finish(header);
             }
-            let value = self.mailbox(folder, header, name, &partition, &state, &records);
-            if let Err(no) = self.client.apply("MAILBOX", &value).await? {
+            let value = target.mailbox(&folder.id, &state, &records);
+            let answer = if is_made { self.client.apply("MAILBOX", &value).await? } else { self.begin(target, &value).await? };
+            is_made = true;
+            if let Err(no) = answer {
                 done.fail(shown(name), explained(&no));
                 return Ok(());
             }
@@ -241,6 +283,27 @@ impl<'a> Exact<'a> {
             let _ = self.client.restart().await?;
         }
         Ok(())
+    }
+
+    /// Makes a mailbox, if need be in the place of an empty one of another uniqueid.
+    ///
+    /// No mailbox has the uniqueid: [`Exact::judge`] has asked. But cyrus-imapd 3.6.1 forgets the record of a uniqueid when a
+    /// mailbox under delayed delete goes for good (`imap/mboxlist.c: mboxlist_update_entry`), and then says of it that it is
+    /// in use, unless an empty mailbox is replaced (`imap/sync_support.c: sync_apply_mailbox`).
+    async fn begin(&mut self, target: &Target<'_>, value: &[u8]) -> Result<Answer<()>, Error> {
+        // A mailbox for scripts would not be refused: 3.6.1 loses the refusal and crashes.
+        if target.folder.entry.mbtype.kind != mailboxes::Kind::Sieve {
+            match self.client.apply("MAILBOX", value).await? {
+                Err(no) if no.is("IMAP_MAILBOX_MOVED") => {}
+                answer => return Ok(answer),
+            }
+        }
+        let empty = State { crc: 0, last_uid: 0, highestmodseq: 1 };
+        let empty = target.mailbox(&place_holder(target.folder), &empty, &[]);
+        match self.client.apply("MAILBOX", &empty).await? {
+            Ok(()) => self.client.apply("MAILBOX", value).await,
+            no => Ok(no),
+        }
     }
 
     fn partition_of(&self, folder: &Folder) -> Vec<u8> {
@@ -352,56 +415,6 @@ impl<'a> Exact<'a> {
         self.client.messages_end(&tag).await
     }
 
-    fn mailbox(
-        &self,
-        folder: &Folder,
-        header: &Header,
-        name: &[u8],
-        partition: &[u8],
-        state: &State,
-        records: &[u8],
-    ) -> Vec<u8> {
-        let mut out = Pairs::new();
-        out.text("UNIQUEID", &folder.id);
-        out.text("MBOXNAME", name);
-        // Where its directory is, the other letters, is for the server to decide.
-        let kind = folder.entry.mbtype.kind.letter();
-        if kind != b'e' {
-            out.text("MBOXTYPE", &[kind]);
-        }
-        out.number("SYNC_CRC", u64::from(state.crc));
-        out.number("LAST_UID", u64::from(state.last_uid));
-        out.number("HIGHESTMODSEQ", state.highestmodseq);
-        out.number("RECENTUID", u64::from(header.recentuid));
-        out.time("RECENTTIME", header.recenttime);
-        out.time("LAST_APPENDDATE", header.last_appenddate);
-        out.time("POP3_LAST_LOGIN", header.pop3_last_login);
-        out.time("POP3_SHOW_AFTER", header.pop3_show_after);
-        out.number("UIDVALIDITY", u64::from(header.uidvalidity));
-        out.text("PARTITION", partition);
-        out.text("ACL", &acl(folder));
-        out.text("OPTIONS", options(header.options).as_bytes());
-        if let Some(root) = folder.quota_root() {
-            out.text("QUOTAROOT", root);
-        }
-        let created = header.createdmodseq.unwrap_or(folder.entry.createdmodseq);
-        if created > 0 {
-            out.number("CREATEDMODSEQ", created);
-        }
-        if folder.entry.foldermodseq > 0 {
-            out.number("FOLDERMODSEQ", folder.entry.foldermodseq);
-        }
-        if !folder.annotations.is_empty() {
-            out.key("ANNOTATIONS");
-            annotations(folder.annotations.iter(), &mut out.0);
-        }
-        out.key("RECORD");
-        out.0.push(b'(');
-        out.0.extend_from_slice(records);
-        out.0.push(b')');
-        out.finish()
-    }
-
     /// What belongs to the user and to no folder.
     async fn user(&mut self, report: &mut Report) -> Result<(), Error> {
         let data = self.selection.user_data(&self.naming).await?;
@@ -487,6 +500,62 @@ fn is_same(folder: &Folder, header: &Header, there: &Mailbox) -> bool {
         && u64::from(state.crc) == there.sync_crc
 }
 
+/// A mailbox that is made.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    folder: &'a Folder,
+    header: &'a Header,
+    /// Internal name.
+    name: &'a [u8],
+    partition: &'a [u8],
+}
+
+impl Target<'_> {
+    /// The value of `APPLY MAILBOX`, with the records that come now.
+    fn mailbox(&self, id: &[u8], state: &State, records: &[u8]) -> Vec<u8> {
+        let &Target { folder, header, name, partition } = self;
+        let mut out = Pairs::new();
+        out.text("UNIQUEID", id);
+        out.text("MBOXNAME", name);
+        // Where its directory is, the other letters, is for the server to decide.
+        let kind = folder.entry.mbtype.kind.letter();
+        if kind != b'e' {
+            out.text("MBOXTYPE", &[kind]);
+        }
+        out.number("SYNC_CRC", u64::from(state.crc));
+        out.number("LAST_UID", u64::from(state.last_uid));
+        out.number("HIGHESTMODSEQ", state.highestmodseq);
+        out.number("RECENTUID", u64::from(header.recentuid));
+        out.time("RECENTTIME", header.recenttime);
+        out.time("LAST_APPENDDATE", header.last_appenddate);
+        out.time("POP3_LAST_LOGIN", header.pop3_last_login);
+        out.time("POP3_SHOW_AFTER", header.pop3_show_after);
+        out.number("UIDVALIDITY", u64::from(header.uidvalidity));
+        out.text("PARTITION", partition);
+        out.text("ACL", &acl(folder));
+        out.text("OPTIONS", options(header.options).as_bytes());
+        if let Some(root) = folder.quota_root() {
+            out.text("QUOTAROOT", root);
+        }
+        let created = header.createdmodseq.unwrap_or(folder.entry.createdmodseq);
+        if created > 0 {
+            out.number("CREATEDMODSEQ", created);
+        }
+        if folder.entry.foldermodseq > 0 {
+            out.number("FOLDERMODSEQ", folder.entry.foldermodseq);
+        }
+        if !folder.annotations.is_empty() {
+            out.key("ANNOTATIONS");
+            annotations(folder.annotations.iter(), &mut out.0);
+        }
+        out.key("RECORD");
+        out.0.push(b'(');
+        out.0.extend_from_slice(records);
+        out.0.push(b')');
+        out.finish()
+    }
+}
+
 /// True if what is there is what an earlier run has left: the first records, and nothing else.
 fn is_begun(folder: &Folder, header: &Header, there: &Mailbox) -> bool {
     let state = State::up_to(folder, there.last_uid);
@@ -494,6 +563,13 @@ fn is_begun(folder: &Folder, header: &Header, there: &Mailbox) -> bool {
         && there.last_uid < u64::from(header.last_uid)
         && there.highestmodseq <= state.highestmodseq.max(1)
         && u64::from(state.crc) == there.sync_crc
+}
+
+/// The uniqueid of the empty mailbox that keeps a place for a moment: always the same, so that a later run knows it.
+fn place_holder(folder: &Folder) -> Vec<u8> {
+    let mut text = b"place of ".to_vec();
+    text.extend_from_slice(&folder.id);
+    Guid::of(&text).to_hex().as_bytes()[..24].to_vec()
 }
 
 fn rehearsed(folder: &Folder, done: &mut FolderReport) {
@@ -514,7 +590,7 @@ fn rehearsed(folder: &Folder, done: &mut FolderReport) {
 
 fn explained(no: &No) -> String {
     let hint = if no.is("IMAP_MAILBOX_MOVED") {
-        "; its uniqueid or its name is in use, which --replace can only mend for mailboxes of this user"
+        "; its uniqueid or its name is in use"
     } else if no.is("IMAP_SYNC_CHECKSUM") {
         "; the mailbox is incomplete: somebody may have used it meanwhile; run this again with --replace"
     } else {
@@ -698,7 +774,9 @@ fn commands(data: &UserData, owner: &Owner, naming: &Naming) -> [(&'static str, 
         pairs.text("CONTENT", &script.content);
         (shown(&script.file), pairs.finish())
     });
-    let active = data.active.iter().map(|name| {
+    // Where scripts are messages of a mailbox, one is marked there.
+    let has_scripts = data.sieve.iter().any(|script| script.file.ends_with(b".script"));
+    let active = data.active.iter().filter(|_| has_scripts).map(|name| {
         let mut pairs = Pairs::new();
         pairs.text("USERID", user);
         pairs.text("FILENAME", &[&name[..], b".bc"].concat());
