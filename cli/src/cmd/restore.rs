@@ -17,7 +17,7 @@ use crate::when::{self, Edge};
 use cylinder_core::archive::read::Reader;
 use cylinder_core::error::Error;
 use cylinder_core::guid::Guid;
-use cylinder_core::io::{Event, Io};
+use cylinder_core::io::Io;
 use cylinder_core::restore::export::{self, Format};
 use cylinder_core::restore::fields::bare_id;
 use cylinder_core::restore::report::Report;
@@ -67,11 +67,7 @@ pub fn run(args: &Restore) -> Outcome {
         &mut driver,
         &request.user,
         async |io, reader| carry_out(args, &request, io, reader, 2 * threads + 2).await,
-        &mut |event| match event {
-            Event::Expect { bytes, .. } => progress.expect(bytes),
-            Event::Progress { messages, bytes } => progress.add(&request.user, messages, bytes),
-            Event::Waiting { .. } | Event::User { .. } => {}
-        },
+        &mut |event| progress.on(&request.user, &event),
     );
     progress.clear();
     let report = done?;
