@@ -12,7 +12,7 @@ use cylinder_core::cyrus::names::{Naming, Owner};
 use cylinder_core::cyrus::utf7;
 use cylinder_core::error::Error;
 use cylinder_core::imap::client::Client;
-use cylinder_core::io::{Event, Io};
+use cylinder_core::io::Io;
 use cylinder_core::restore::select::{Kind, Selection, Wish};
 use cylinder_core::restore::server::deliver::OverQuota;
 use cylinder_core::restore::server::exact::Exact;
@@ -206,11 +206,7 @@ impl Order {
         let (_hub, streams) = self.server.streams()?;
         let mut driver = host::store_driver(&self.store, host::threads(None)).with_connections(Box::new(streams));
         let mut progress = output::Progress::new(self.quiet || self.json);
-        let mut on_event = |event: Event| match event {
-            Event::Expect { bytes, .. } => progress.expect(bytes),
-            Event::Progress { messages, bytes } => progress.add("restored", messages, bytes),
-            _ => {}
-        };
+        let mut on_event = |event| progress.on("restored", &event);
         let report = host::run_with(&mut driver, async |io| procedure(&io, &password).await, &mut on_event);
         progress.clear();
         let report = report?;
