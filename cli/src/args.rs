@@ -12,6 +12,7 @@ pub struct Args {
 
 #[derive(FromArgs, Debug)]
 #[argh(subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it, once")]
 pub enum Command {
     Backup(Backup),
     Acknowledge(Acknowledge),

@@ -277,8 +277,8 @@ fn append(mock: &mut Mock, args: &[Arg]) -> String {
     let used: u64 = mock.boxes.values().flat_map(|mailbox| &mailbox.messages).map(|message| message.content.len() as u64).sum();
     let Some(mailbox) = mock.boxes.get_mut(&args[0].text()) else { return String::from("NO [TRYCREATE] no such mailbox") };
     let mut new = Vec::new();
-    let mut uid = mailbox.messages.last().map_or(1, |message| message.uid + 1);
-    for message in args[1..].chunks(3) {
+    let first = mailbox.messages.last().map_or(1, |message| message.uid + 1);
+    for (uid, message) in (first..).zip(args[1..].chunks(3)) {
         let [flags, date, Arg::Literal(content)] = message else { return String::from("BAD what?") };
         let bare = content.iter().enumerate().any(|(at, &c)| c == b'\n' && (at == 0 || content[at - 1] != b'\r'));
         if bare {
@@ -288,7 +288,6 @@ fn append(mock: &mut Mock, args: &[Arg]) -> String {
             return String::from("NO Message contains NUL characters");
         }
         new.push(MockMessage { uid, flags: flags.text(), date: date.text(), content: content.clone() });
-        uid += 1;
     }
     let size: u64 = new.iter().map(|message| message.content.len() as u64).sum();
     if used + size > mock.room {

@@ -188,7 +188,7 @@ fn command(replica: &mut Replica, staged: &mut Staged, line: &[u8]) -> String {
 }
 
 fn look(replica: &Replica, wanted: &Value, is: impl Fn(&str, &Mailbox, &str) -> bool) -> String {
-    let wanted = wanted.list().expect("a list").iter().map(|word| text(word)).collect::<Vec<_>>();
+    let wanted = wanted.list().expect("a list").iter().map(text).collect::<Vec<_>>();
     let mut out = String::new();
     for (name, mailbox) in &replica.boxes {
         if !wanted.iter().any(|wanted| is(name, mailbox, wanted)) {

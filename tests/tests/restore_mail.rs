@@ -109,7 +109,7 @@ fn shared(mock: Mock) -> Shared {
 fn complete(mock: &Shared, name: &str) {
     let mock = mock.borrow();
     for (mailbox, expected) in [("INBOX.RESTORED.x.INBOX", 0..MESSAGES), ("INBOX.RESTORED.x.Sent", 100..103)] {
-        let expected: Vec<Vec<u8>> = expected.map(|n| mail(n)).collect();
+        let expected: Vec<Vec<u8>> = expected.map(mail).collect();
         let found = &mock.boxes[mailbox].messages;
         let contents: BTreeSet<&Vec<u8>> = found.iter().map(|message| &message.content).collect();
         assert_eq!(contents, expected.iter().collect(), "{name}: {mailbox}");

@@ -383,15 +383,9 @@ mod tests {
 
     #[test]
     fn a_message_that_is_there_as_often_as_it_should_be_is_left_out() {
-        let mut folder = Folder::default();
-        folder.messages = Vec::from([
-            message(1, b"a", 1),
-            message(2, b"a", 1),
-            message(3, b"b", 1),
-            message(4, b"c", 1),
-            message(5, b"d", 1),
-        ]);
-        folder.messages[4].body = Body::Unlinked;
+        let unlinked = Message { body: Body::Unlinked, ..message(5, b"d", 1) };
+        let messages = [message(1, b"a", 1), message(2, b"a", 1), message(3, b"b", 1), message(4, b"c", 1), unlinked];
+        let folder = Folder { messages: messages.into(), ..Folder::default() };
         let present = Present::from([(Guid::of(b"a"), 1)]);
         let elsewhere = BTreeSet::from([Guid::of(b"b")]);
         let mut report = FolderReport::default();
