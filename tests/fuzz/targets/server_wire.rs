@@ -23,7 +23,7 @@ async fn imap(io: Io) -> Result<(), Error> {
     client.login(LOGIN).await?;
     let _ = client.namespace().await;
     let _ = client.list_all().await;
-    let _ = client.quota(b"INBOX").await;
+    let _ = client.quotas(b"INBOX").await;
     let _ = client.metadata(b"INBOX", "/private/comment").await;
     let _ = client.open_mailbox(b"INBOX", true).await;
     let _ = client.fetch("1:*", "FLAGS DIGEST.SHA1 BODY.PEEK[]", &mut |message| assert_ne!(message.uid, 0)).await;
