@@ -12,6 +12,7 @@ pub struct Args {
 
 #[derive(FromArgs, Debug)]
 #[argh(subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it, once")]
 pub enum Command {
     Backup(Backup),
     Acknowledge(Acknowledge),
@@ -550,13 +551,88 @@ pub struct Restore {
     #[argh(switch)]
     pub all_users: bool,
 
-    /// with --spool: configuration of the server (default: etc/imapd.conf below the directory)
+    /// with --spool: configuration of the server (default: etc/imapd.conf below the directory); with --replace: of the one that
+    /// is backed up (default: /etc/imapd.conf)
     #[argh(option, arg_name = "file")]
     pub imapd_conf: Option<String>,
 
     /// with --spool: the server's version, such as 3.6 (default: that of the archive)
     #[argh(option, arg_name = "version")]
     pub cyrus: Option<String>,
+
+    /// into a running server, as a new tree of folders: RESTORED and the time of the snapshot (the default)
+    #[argh(switch)]
+    pub to_tree: bool,
+
+    /// name of that tree, instead of the time of the snapshot
+    #[argh(option, arg_name = "name")]
+    pub tree: Option<String>,
+
+    /// how long the tree is meant to be there, such as 7d; --cleanup then removes it
+    #[argh(option, arg_name = "time")]
+    pub expire: Option<String>,
+
+    /// remove restored trees whose time has come
+    #[argh(switch)]
+    pub cleanup: bool,
+
+    /// into the folders on a running server from which it comes, only what the user does not have any more
+    #[argh(switch)]
+    pub merge: bool,
+
+    /// on a running server only flags and keywords, of messages that are still there
+    #[argh(switch)]
+    pub flags_only: bool,
+
+    /// on a running server mailboxes as they were, through Cyrus's replication protocol
+    #[argh(switch)]
+    pub exact: bool,
+
+    /// with --exact: back up and then replace mailboxes that are there
+    #[argh(switch)]
+    pub replace: bool,
+
+    /// with --replace: do not back up what is there
+    #[argh(switch)]
+    pub no_backup: bool,
+
+    /// with --replace: back up from here (default: the server on this host)
+    #[argh(option, arg_name = "source")]
+    pub from: Option<String>,
+
+    /// with --replace: put this directory before every path of the server on this host
+    #[argh(option, arg_name = "dir")]
+    pub root: Option<String>,
+
+    /// with --exact: partition of mailboxes that are made (default: as it was)
+    #[argh(option, arg_name = "name")]
+    pub partition: Option<String>,
+
+    /// if there is no room: stop; warn and restore what fits; or lift the quota until it is done, as an administrator
+    /// (default: stop)
+    #[argh(option, arg_name = "stop|warn|lift")]
+    pub over_quota: Option<String>,
+
+    /// the running server, IMAP or csync: tcp:127.0.0.1:PORT, unix:PATH, ssh+tcp://HOST/ADDRESS:PORT, ssh+unix://HOST/PATH,
+    /// exec:PROGRAM (default: tcp:127.0.0.1:143)
+    #[argh(option, arg_name = "where")]
+    pub server: Option<String>,
+
+    /// ssh and its options, separated by spaces (default: ssh)
+    #[argh(option, arg_name = "words")]
+    pub ssh: Option<String>,
+
+    /// who logs in: an administrator, or the user (default: the user)
+    #[argh(option, arg_name = "userid")]
+    pub login: Option<String>,
+
+    /// the password is the first line of this file
+    #[argh(option, arg_name = "file")]
+    pub password_file: Option<String>,
+
+    /// the password is in this environment variable (default: it is asked for)
+    #[argh(option, arg_name = "name")]
+    pub password_env: Option<String>,
 
     /// tell what would be done, and do nothing
     #[argh(switch)]

@@ -9,6 +9,7 @@ mod fleet;
 mod headers;
 mod host;
 mod output;
+mod server;
 mod stop;
 mod tape;
 mod when;

@@ -3,6 +3,7 @@
 //! Names from mailboxes come in escaped or go through [`cylinder_core::escape`]; JSON escapes for itself. A pipe that the
 //! reader has closed is no error. What must not come in: deciding what is worth saying.
 
+use cylinder_core::io::Event;
 use cylinder_core::time::{Civil, Time};
 use std::io::{BufWriter, ErrorKind, IsTerminal, Stdout, Write};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -104,13 +105,22 @@ impl Progress {
         Progress { shown, begun: Instant::now(), last: None, done: 0, expected: 0, messages: 0 }
     }
 
+    /// Takes what the core tells of `what`.
+    pub fn on(&mut self, what: &str, event: &Event) {
+        match *event {
+            Event::Expect { bytes, .. } => self.expect(bytes),
+            Event::Progress { messages, bytes } => self.add(what, messages, bytes),
+            Event::Waiting { .. } | Event::User { .. } => {}
+        }
+    }
+
     /// So many bytes are to be handled, from here on.
-    pub fn expect(&mut self, bytes: u64) {
+    fn expect(&mut self, bytes: u64) {
         (self.done, self.expected, self.messages, self.begun) = (0, bytes, 0, Instant::now());
     }
 
     /// So much more was handled.
-    pub fn add(&mut self, what: &str, messages: u64, bytes: u64) {
+    fn add(&mut self, what: &str, messages: u64, bytes: u64) {
         self.done += bytes;
         self.messages += messages;
         if !self.shown || self.last.is_some_and(|last| last.elapsed() < Self::EVERY) {

@@ -10,6 +10,7 @@ use cylinder_core::time::{Civil, Time};
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::os::unix::fs::MetadataExt;
@@ -29,7 +30,6 @@ pub struct Cylinder {
 }
 
 /// What a run of the command came to.
-#[derive(Debug)]
 pub struct Ran {
     /// Exit code.
     pub exit: i32,
@@ -39,6 +39,13 @@ pub struct Ran {
     pub stderr: String,
     /// How long it took.
     pub took: Duration,
+}
+
+impl fmt::Debug for Ran {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ran { exit, stdout, stderr, took } = self;
+        write!(f, "exit {exit} after {took:?}; stderr: {stderr}stdout: {}", String::from_utf8_lossy(stdout))
+    }
 }
 
 /// A file as stat(2) shows it: whether it is the same file, and was not written.

@@ -88,24 +88,14 @@ impl Forge {
     /// A record for the next commit, as it ought to be.
     pub fn record(&self, table: Option<Part>, messages: Option<(Part, u64)>) -> Commit {
         Commit {
-            archive: ARCHIVE,
             number: self.number,
             kind: CommitKind::Snapshot,
-            time: TIME,
             previous: Some(self.last),
             table,
             messages,
             source: String::from("forge"),
             cyrus: String::from("3.6"),
-            alarm: None,
-            hold: None,
-            compacted: None,
-            total_messages: 0,
-            total_raw: 0,
-            total_dead: 0,
-            added_messages: 0,
-            added_raw: 0,
-            writer: String::from("forge"),
+            ..Commit::blank(ARCHIVE, TIME, "forge")
         }
     }
 

@@ -101,6 +101,19 @@ fn the_user_is_the_directory_or_who_is_told() {
     run_for(&mut store.command(&["import"]), 2);
 }
 
+#[test]
+fn of_a_file_that_is_no_archive_nothing_is_left() {
+    let store = Store::new();
+    let dir = store.beside("mallory");
+    fs::create_dir_all(&dir).expect("a directory");
+    let file = dir.join("junk.tar.gz");
+    fs::write(&file, b"no archive of anything ".repeat(1000)).expect("a file");
+    let output = run_for(&mut store.command(&["import", file.to_str().expect("text")]), 1);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is no archive of mail"), "{output:?}");
+    let left = fs::read_dir(store.dir()).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "something was made in the store");
+}
+
 /// A byte in the middle of the first of its two gzip members, which has 310 messages.
 #[test]
 fn damage_is_told_and_what_is_whole_comes_in() {

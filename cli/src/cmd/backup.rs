@@ -276,14 +276,13 @@ impl Watch for Teller<'_> {
         let quiet = self.args.quiet || self.args.json;
         PROGRESS.with_borrow_mut(|progress| match (event, progress.as_mut()) {
             (Event::User { owner }, _) => *progress = Some((owner, Progress::new(quiet))),
-            (Event::Expect { bytes, .. }, Some((_, progress))) => progress.expect(bytes),
-            (Event::Progress { messages, bytes }, Some((who, progress))) => progress.add(who, messages, bytes),
             (Event::Waiting { object, holder }, who) => {
                 let who = who.map(|(who, _)| format!("{who}: ")).unwrap_or_default();
                 let holder = holder.map_or_else(String::new, |h| format!(", held by {h}"));
                 eprintln!("cylinder: {who}waiting for the lock of {object}{holder}");
             }
-            _ => {}
+            (event, Some((who, progress))) => progress.on(who, &event),
+            (_, None) => {}
         });
     }
 }

@@ -10,7 +10,7 @@ use cylinder_core::compact::policy::{Policy, Retention};
 use cylinder_core::compact::{self, Outcome, Plan, Settings, Wait};
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::{Error, Fault};
-use cylinder_core::io::{Event, Io, Task};
+use cylinder_core::io::{Io, Task};
 use cylinder_core::store::{self, archive_dir};
 use cylinder_transport_local::Local;
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ pub fn archive_settings(level: Option<u8>, threads: usize) -> append::Settings {
     append::Settings {
         level: level.unwrap_or(LEVEL).min(12),
         check: true,
-        ahead: 2 * threads + 1,
+        ahead: threads + 1,
         checkpoint_bytes: append::Settings::CHECKPOINT_BYTES,
         software: String::from(super::version::SOFTWARE),
     }
@@ -101,11 +101,7 @@ fn policy(args: &Compact) -> Result<Option<Policy>, Trouble> {
 fn one(driver: &mut Local, owner: &Owner, settings: &Settings, progress: &mut Progress) -> Result<Outcome, Error> {
     let (who, dir) = (owner_shown(owner), archive_dir(owner)?);
     let procedure = |io: Io| async move { compact::run(&io, &dir, settings).await };
-    let result = driver.run(Task::new(Local::now(), procedure), &mut |event| match event {
-        Event::Expect { bytes, .. } => progress.expect(bytes),
-        Event::Progress { messages, bytes } => progress.add(&who, messages, bytes),
-        Event::Waiting { .. } | Event::User { .. } => {}
-    });
+    let result = driver.run(Task::new(Local::now(), procedure), &mut |event| progress.on(&who, &event));
     match result {
         Err(Error::World { fault: Fault::NotFound, doing: "open", .. }) => {
             Err(Error::Refused(String::from("has no archive in this store; `cylinder users --store` lists who has")))

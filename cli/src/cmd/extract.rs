@@ -13,7 +13,7 @@ use cylinder_core::archive::record::Location;
 use cylinder_core::error::Error;
 use cylinder_core::escape::shown;
 use cylinder_core::guid::{Guid, Sha1};
-use cylinder_core::io::{Event, Task};
+use cylinder_core::io::Task;
 use cylinder_core::store::archive_dir;
 use cylinder_core::time::Time;
 use cylinder_core::view;
@@ -49,11 +49,7 @@ pub fn run(args: &Extract) -> Outcome {
         reader.close().await;
         result
     };
-    let result = driver.run(Task::new(Local::now(), procedure), &mut |event| match event {
-        Event::Expect { bytes, .. } => progress.expect(bytes),
-        Event::Progress { messages, bytes } => progress.add(&args.dir, messages, bytes),
-        Event::Waiting { .. } | Event::User { .. } => {}
-    });
+    let result = driver.run(Task::new(Local::now(), procedure), &mut |event| progress.on(&args.dir, &event));
     progress.clear();
     result?;
     tree.finish();

@@ -37,11 +37,7 @@ pub fn run(args: &Heal) -> Outcome {
         read_rate: 0,
     };
     let mut progress = Progress::new(args.quiet || args.json);
-    let mut on_event = |event| match event {
-        Event::Expect { bytes, .. } => progress.expect(bytes),
-        Event::Progress { messages, bytes } => progress.add(&who, messages, bytes),
-        Event::Waiting { .. } | Event::User { .. } => {}
-    };
+    let mut on_event = |event| progress.on(&who, &event);
     let result = match &args.from {
         None => local(args, &store, threads, &owner, settings, &mut on_event)?,
         Some(from) => remote(args, from, &store, threads, &owner, &settings, &mut on_event)?,

@@ -9,7 +9,7 @@ use crate::output::{self, OutputError, Progress, count, size};
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
 use cylinder_core::import::{self, Imported, Settings};
-use cylinder_core::io::{Event, Io, Place};
+use cylinder_core::io::{Io, Place};
 use cylinder_core::store::archive_dir;
 use cylinder_transport_local::Local;
 use serde_json::json;
@@ -59,11 +59,7 @@ fn one(
     let (who, dir) = (owner_shown(owner), archive_dir(owner)?);
     let from = Place::host(path.into_os_string().into_vec());
     let procedure = |io: Io| async move { import::run(&io, &from, owner, &dir, settings).await };
-    host::run_with(driver, procedure, &mut |event| match event {
-        Event::Expect { bytes, .. } => progress.expect(bytes),
-        Event::Progress { messages, bytes } => progress.add(&who, messages, bytes),
-        Event::Waiting { .. } | Event::User { .. } => {}
-    })
+    host::run_with(driver, procedure, &mut |event| progress.on(&who, &event))
 }
 
 fn code(imported: &Imported) -> Exit {

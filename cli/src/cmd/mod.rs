@@ -4,6 +4,7 @@ pub mod archive;
 pub mod backup;
 pub mod compact;
 pub mod deleted;
+pub mod deliver;
 pub mod diff;
 pub mod erase;
 pub mod extract;

@@ -8,7 +8,7 @@ use crate::output::{self, OutputError, Progress, count, size};
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::{Error, Fault};
 use cylinder_core::escape::Shown;
-use cylinder_core::io::{Event, Io};
+use cylinder_core::io::Io;
 use cylinder_core::repair::rewrite::Rewritten;
 use cylinder_core::repair::{self, Outcome as What, Repaired, Settings};
 use cylinder_core::store::archive_dir;
@@ -44,11 +44,7 @@ pub fn run(args: &Repair) -> Outcome {
 fn one(driver: &mut Local, owner: &Owner, settings: &Settings, progress: &mut Progress) -> Result<What, Error> {
     let (who, dir) = (owner_shown(owner), archive_dir(owner)?);
     let procedure = |io: Io| async move { repair::run(&io, &dir, owner, settings).await };
-    let result = host::run_with(driver, procedure, &mut |event| match event {
-        Event::Expect { bytes, .. } => progress.expect(bytes),
-        Event::Progress { messages, bytes } => progress.add(&who, messages, bytes),
-        Event::Waiting { .. } | Event::User { .. } => {}
-    });
+    let result = host::run_with(driver, procedure, &mut |event| progress.on(&who, &event));
     match result {
         Err(Error::World { fault: Fault::NotFound, doing: "open", .. }) => {
             Err(Error::Refused(String::from("has no archive in this store; `cylinder users --store` lists who has")))

@@ -7,6 +7,7 @@ mod spool;
 mod stream;
 
 use super::archive::{at, read_with};
+use super::deliver;
 use crate::args::Restore;
 use crate::exit::Exit;
 use crate::host::{self, Outcome, Trouble};
@@ -16,7 +17,7 @@ use crate::when::{self, Edge};
 use cylinder_core::archive::read::Reader;
 use cylinder_core::error::Error;
 use cylinder_core::guid::Guid;
-use cylinder_core::io::{Event, Io};
+use cylinder_core::io::Io;
 use cylinder_core::restore::export::{self, Format};
 use cylinder_core::restore::fields::bare_id;
 use cylinder_core::restore::report::Report;
@@ -44,6 +45,9 @@ struct Request {
 
 /// Puts mail back.
 pub fn run(args: &Restore) -> Outcome {
+    if deliver::is_meant(args) {
+        return into_server(args);
+    }
     if let Some(dir) = &args.spool {
         return spool::run(args, Path::new(dir));
     }
@@ -63,16 +67,21 @@ pub fn run(args: &Restore) -> Outcome {
         &mut driver,
         &request.user,
         async |io, reader| carry_out(args, &request, io, reader, 2 * threads + 2).await,
-        &mut |event| match event {
-            Event::Expect { bytes, .. } => progress.expect(bytes),
-            Event::Progress { messages, bytes } => progress.add(&request.user, messages, bytes),
-            Event::Waiting { .. } | Event::User { .. } => {}
-        },
+        &mut |event| progress.on(&request.user, &event),
     );
     progress.clear();
     let report = done?;
     report::tell(args, &request.goal(), &report, &[])?;
     Ok(if report.is_clean() { Exit::Ok } else { Exit::Partial })
+}
+
+/// Puts it onto a running server.
+fn into_server(args: &Restore) -> Outcome {
+    let Some((user, folders)) = args.words.split_first() else {
+        return Err(Trouble::Usage(String::from("restore: whose mail? Name a user")));
+    };
+    let wish = if args.cleanup { Wish::new(Scope::All) } else { wish(args, scope(args, folders)?)? };
+    deliver::run(args, user, wish, at(&args.at)?)
 }
 
 impl Request {
@@ -153,7 +162,11 @@ fn request(args: &Restore) -> Result<Request, Trouble> {
         (Some(dir), false, false) => Way::Dir(PathBuf::from(dir)),
         (None, true, false) => Way::Zip,
         (None, false, true) => Way::Tar,
-        _ => return Err(usage("restore: say where to, in one way: --dir DIR, --zip, --tar or --spool DIR")),
+        _ => {
+            return Err(usage(
+                "restore: say where to, in one way: --dir DIR, --zip, --tar or --spool DIR, or a way onto a server",
+            ));
+        }
     };
     let format = match &args.format {
         None => Format::Maildir,

@@ -13,7 +13,7 @@ use cylinder_core::complete::{Absent, Broken, Completeness, complete};
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
 use cylinder_core::escape::shown;
-use cylinder_core::io::{Event, Io, Task};
+use cylinder_core::io::{Io, Task};
 use cylinder_core::store::{self, archive_dir};
 use cylinder_transport_local::Local;
 use serde_json::{Value, json};
@@ -130,11 +130,7 @@ fn one(args: &Verify, driver: &mut Local, owner: &Owner, depth: Depth, threads: 
         reader.close().await;
         found
     };
-    let result = driver.run(Task::new(Local::now(), procedure), &mut |event| match event {
-        Event::Expect { bytes, .. } => progress.expect(bytes),
-        Event::Progress { messages, bytes } => progress.add(&who, messages, bytes),
-        Event::Waiting { .. } | Event::User { .. } => {}
-    });
+    let result = driver.run(Task::new(Local::now(), procedure), &mut |event| progress.on(&who, &event));
     progress.clear();
     match result {
         Ok((verdict, whole)) => report(args, &who, &verdict, &whole),

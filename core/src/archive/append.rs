@@ -8,7 +8,7 @@ use super::entry;
 use super::member::{FOOTER_LEN, Footer, Kind};
 use super::pack::Packer;
 use super::read::{ARCHIVE, CommitAt, End, Reader, read_at};
-use super::record::{Commit, CommitFacts, CommitKind, MessageAt, Part, Slot, Table, emit_list};
+use super::record::{Commit, CommitFacts, CommitKind, Part, Slot, Table};
 use crate::error::{Damage, Error, Fault};
 use crate::guid::Guid;
 use crate::io::{FileId, How, Io, LockMode, Op, Place, Reply};
@@ -311,18 +311,11 @@ impl Writer {
         Ok(commit)
     }
 
+    /// Writes the list of the messages that came, each once.
     async fn list(&mut self, time: Time) -> Result<Option<(Part, u64)>, Error> {
-        if self.messages.is_empty() {
-            return Ok(None);
-        }
-        let locations = &self.out.locations;
-        let mut messages: Vec<MessageAt> = (self.messages.iter())
-            .map(|&(guid, size, token)| MessageAt { guid, at: locations[token as usize], size })
-            .collect();
-        messages.sort();
-        messages.dedup_by_key(|m| m.guid);
-        let part = self.out.part(Kind::List, b"meta/messages", time, &emit_list(&messages)).await?;
-        Ok(Some((part, messages.len() as u64)))
+        self.messages.sort_by_key(|&(guid, ..)| guid);
+        self.messages.dedup_by_key(|&mut (guid, ..)| guid);
+        self.out.list(&self.messages, time).await
     }
 
     /// Writes the record, syncs, writes the footer, syncs.
@@ -563,26 +556,7 @@ async fn create(io: &Io, dir: &Place, settings: &Settings, id: [u8; 16]) -> Resu
 async fn first_bytes(io: &Io, settings: &Settings, id: [u8; 16]) -> Result<Vec<u8>, Error> {
     let now = io.now();
     let mut out = sealed_entry(io, settings, Kind::Head, b"meta/about", now, ABOUT.as_bytes()).await?;
-    let commit = Commit {
-        archive: id,
-        number: 0,
-        kind: CommitKind::Checkpoint,
-        time: now,
-        previous: None,
-        table: None,
-        messages: None,
-        source: String::new(),
-        cyrus: String::new(),
-        alarm: None,
-        hold: None,
-        compacted: None,
-        total_messages: 0,
-        total_raw: 0,
-        total_dead: 0,
-        added_messages: 0,
-        added_raw: 0,
-        writer: settings.software.clone(),
-    };
+    let commit = Commit::blank(id, now, &settings.software);
     let text = commit.emit();
     let member = sealed_entry(io, settings, Kind::Commit, b"meta/commit", now, &text).await?;
     let part = Part { offset: out.len() as u64, len: member.len() as u64, sha1: Guid::of(&text) };

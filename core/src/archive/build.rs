@@ -8,7 +8,7 @@ use super::entry;
 use super::member::Kind;
 use super::pack::Packer;
 use super::read::CommitAt;
-use super::record::{Commit, CommitKind, MessageAt, Part, Slot, Table, emit_list};
+use super::record::{Commit, CommitKind, Part, Slot, Table};
 use crate::error::{Error, Fault};
 use crate::guid::Guid;
 use crate::io::{FileId, How, Io, Place};
@@ -106,7 +106,7 @@ impl Builder {
         self.out.good()?;
         self.out.settle().await?;
         let added_raw = core::mem::take(&mut self.out.raw);
-        let messages = self.list(commit.time).await?;
+        let messages = self.out.list(&core::mem::take(&mut self.messages), commit.time).await?;
         if let (CommitKind::Snapshot, Some(mut table)) = (commit.kind, table) {
             for slot in table.slots() {
                 if let Slot::Pending(token) = *slot {
@@ -134,18 +134,6 @@ impl Builder {
         let part = self.out.part(Kind::Commit, b"meta/commit", commit.time, &commit.emit()).await?;
         self.last = Some(CommitAt { commit, part });
         Ok(())
-    }
-
-    async fn list(&mut self, time: Time) -> Result<Option<(Part, u64)>, Error> {
-        if self.messages.is_empty() {
-            return Ok(None);
-        }
-        let locations = &self.out.locations;
-        let listed = |(guid, size, token): (Guid, u64, u32)| MessageAt { guid, at: locations[token as usize], size };
-        let mut messages: Vec<MessageAt> = core::mem::take(&mut self.messages).into_iter().map(listed).collect();
-        messages.sort();
-        let part = self.out.part(Kind::List, b"meta/messages", time, &emit_list(&messages)).await?;
-        Ok(Some((part, messages.len() as u64)))
     }
 
     /// Writes the footer, syncs and closes.

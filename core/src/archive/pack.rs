@@ -7,7 +7,7 @@
 use super::append::Settings;
 use super::entry;
 use super::member::{CONTINUES, HEADER_LEN, Kind, RAW_MAX, TO_BE_CONTINUED, TRAILER_LEN};
-use super::record::{Location, Part};
+use super::record::{Location, MessageAt, Part, emit_list};
 use crate::error::{Error, Fault};
 use crate::guid::{Guid, Sha1};
 use crate::io::{Call, FileId, Io, Op, Reply};
@@ -322,6 +322,18 @@ impl Packer {
         }
         self.at += len;
         Ok(())
+    }
+
+    /// Writes the list of these messages (GUID, size, token), and how many they are; nothing if there are none.
+    pub(crate) async fn list(&mut self, messages: &[(Guid, u64, u32)], time: Time) -> Result<Option<(Part, u64)>, Error> {
+        if messages.is_empty() {
+            return Ok(None);
+        }
+        let listed = |&(guid, size, token): &(Guid, u64, u32)| MessageAt { guid, at: self.locations[token as usize], size };
+        let mut listed: Vec<MessageAt> = messages.iter().map(listed).collect();
+        listed.sort();
+        let part = self.part(Kind::List, b"meta/messages", time, &emit_list(&listed)).await?;
+        Ok(Some((part, listed.len() as u64)))
     }
 
     pub(crate) async fn settle(&mut self) -> Result<(), Error> {

@@ -476,6 +476,30 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// A checkpoint of an archive in which nothing is yet.
+    pub fn blank(archive: [u8; 16], time: Time, writer: &str) -> Commit {
+        Commit {
+            archive,
+            number: 0,
+            kind: CommitKind::Checkpoint,
+            time,
+            previous: None,
+            table: None,
+            messages: None,
+            source: String::new(),
+            cyrus: String::new(),
+            alarm: None,
+            hold: None,
+            compacted: None,
+            total_messages: 0,
+            total_raw: 0,
+            total_dead: 0,
+            added_messages: 0,
+            added_raw: 0,
+            writer: String::from(writer),
+        }
+    }
+
     /// True if whoever wrote this commit made the file that it is in: nothing was appended behind it yet.
     pub(super) fn is_first_of_its_file(&self) -> bool {
         self.number == 0 || self.compacted.is_some_and(|compacted| compacted.number == self.number)

@@ -12,7 +12,7 @@ use crate::archive::entry::{self, EntryKind, Parsed};
 use crate::archive::member::{self, CONTINUES, Kind, TO_BE_CONTINUED};
 use crate::archive::pack::Packer;
 use crate::archive::read::{CommitAt, Reader};
-use crate::archive::record::{Commit, CommitKind, Compacted, Location, MessageAt, Part, Slot, emit_list};
+use crate::archive::record::{Commit, CommitKind, Compacted, Location, MessageAt, Part, Slot};
 use crate::archive::stream::Window;
 use crate::error::{Damage, Error, Fault};
 use crate::escape::shown;
@@ -419,7 +419,7 @@ impl Filter<'_> {
         self.out.settle().await?;
         let old = old.clone();
         let added_raw = core::mem::take(&mut self.out.raw);
-        let messages = self.list(old.commit.time).await?;
+        let messages = self.out.list(&core::mem::take(&mut self.messages), old.commit.time).await?;
         if old.commit.kind == CommitKind::Snapshot {
             let text = self.table(&old).await?;
             self.table = Some(self.out.part(Kind::Table, b"meta/folders", old.commit.time, &text).await?);
@@ -444,18 +444,6 @@ impl Filter<'_> {
         self.filtered.raw_kept = self.totals.1;
         self.last = Some(CommitAt { commit, part });
         Ok(())
-    }
-
-    async fn list(&mut self, time: Time) -> Result<Option<(Part, u64)>, Error> {
-        if self.messages.is_empty() {
-            return Ok(None);
-        }
-        let locations = &self.out.locations;
-        let listed = |(guid, size, token): (Guid, u64, u32)| MessageAt { guid, at: locations[token as usize], size };
-        let mut messages: Vec<MessageAt> = core::mem::take(&mut self.messages).into_iter().map(listed).collect();
-        messages.sort();
-        let part = self.out.part(Kind::List, b"meta/messages", time, &emit_list(&messages)).await?;
-        Ok(Some((part, messages.len() as u64)))
     }
 
     /// The table of a snapshot with the places that its entries have now.

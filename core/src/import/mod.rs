@@ -5,7 +5,7 @@
 use crate::archive::append::{self, lock};
 use crate::archive::entries::Finding;
 use crate::archive::read::Reader;
-use crate::archive::record::CommitKind;
+use crate::archive::record::{Commit, CommitKind};
 use crate::compact::put_in_place;
 use crate::cyrus::names::Owner;
 use crate::error::{Error, Fault};
@@ -14,7 +14,7 @@ use crate::io::{FileId, How, Io, Place};
 use crate::repair::blocks::Blocks;
 use crate::repair::rewrite::Rewritten;
 use crate::repair::scan::Scan;
-use crate::repair::{blank, write};
+use crate::repair::write;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -44,28 +44,51 @@ pub struct Imported {
 /// that has anything in it.
 pub async fn run(io: &Io, from: &Place, owner: &Owner, dir: &Place, settings: &Settings) -> Result<Imported, Error> {
     let file = io.open(from, How::Read).await.map_err(|fault| Error::world("open", from.shown(), fault))?;
-    let result = opened(io, from, file, owner, dir, settings).await;
-    let _ = io.close(file).await;
-    result
-}
-
-async fn opened(
-    io: &Io,
-    from: &Place,
-    file: FileId,
-    owner: &Owner,
-    dir: &Place,
-    settings: &Settings,
-) -> Result<Imported, Error> {
-    io.make_dir(dir).await.map_err(|fault| Error::world("make directory", dir.shown(), fault))?;
-    let held = lock(io, dir).await?;
     let imported = async {
-        is_free(io, dir).await?;
-        import(io, from, file, owner, dir, settings).await
+        let mut found = look(io, from, file, settings).await?;
+        // Not before: of a file that is no archive nothing is left, not even a directory.
+        io.make_dir(dir).await.map_err(|fault| Error::world("make directory", dir.shown(), fault))?;
+        let held = lock(io, dir).await?;
+        let imported = import(io, owner, dir, settings, &mut found).await;
+        let _ = io.close(held).await;
+        imported
     };
     let imported = imported.await;
-    let _ = io.close(held).await;
+    let _ = io.close(file).await;
     imported
+}
+
+/// What is in the file.
+struct Found<'a> {
+    blocks: Blocks<'a>,
+    scan: Scan,
+    blank: Commit,
+}
+
+/// Reads the file from its beginning to its end; an error if it has nothing of an archive.
+async fn look<'a>(io: &'a Io, from: &Place, file: FileId, settings: &Settings) -> Result<Found<'a>, Error> {
+    let mut blocks = Blocks::open(io, file, from.shown()).await?;
+    // The last run that found something to write wrote the end of the file.
+    let stat = io.fstat(file).await.map_err(|fault| Error::world("stat", from.shown(), fault))?;
+    let name = from.path.rsplit(|&c| c == b'/').next().unwrap_or_default();
+    let source = format!("import:{}", shown(name));
+    let blank = Commit::blank(settings.archive_id, stat.mtime.min(io.now()), &settings.archive.software);
+    let blank = Commit { source, ..blank };
+    let scan = Scan::read(io, &mut blocks, &blank).await?;
+    if scan.points.is_empty() && scan.good.is_empty() && scan.names.is_empty() {
+        return Err(Error::Refused(format!("{}: is no archive of mail", from.shown())));
+    }
+    Ok(Found { blocks, scan, blank })
+}
+
+/// Writes the archive of what was found.
+async fn import(io: &Io, owner: &Owner, dir: &Place, settings: &Settings, found: &mut Found<'_>) -> Result<Imported, Error> {
+    is_free(io, dir).await?;
+    let Found { blocks, scan, blank } = found;
+    let (rewritten, bytes) = write(io, dir, owner, blocks, scan, blank, &settings.archive).await?;
+    put_in_place(io, dir).await?;
+    let findings = core::mem::take(&mut scan.findings);
+    Ok(Imported { findings, findings_count: scan.findings_count, rewritten, bytes: (blocks.file_len(), bytes) })
 }
 
 /// An error unless the directory has no archive, or one with nothing in it.
@@ -80,26 +103,4 @@ async fn is_free(io: &Io, dir: &Place) -> Result<(), Error> {
     let place = reader.place();
     reader.close().await;
     if is_new { Ok(()) } else { Err(Error::Refused(format!("{}: is there already", place.shown()))) }
-}
-
-async fn import(
-    io: &Io,
-    from: &Place,
-    file: FileId,
-    owner: &Owner,
-    dir: &Place,
-    settings: &Settings,
-) -> Result<Imported, Error> {
-    let mut blocks = Blocks::open(io, file, from.shown()).await?;
-    // The last run that found something to write wrote the end of the file.
-    let stat = io.fstat(file).await.map_err(|fault| Error::world("stat", from.shown(), fault))?;
-    let name = from.path.rsplit(|&c| c == b'/').next().unwrap_or_default();
-    let blank = blank(&settings.archive, settings.archive_id, stat.mtime.min(io.now()), format!("import:{}", shown(name)));
-    let scan = Scan::read(io, &mut blocks, &blank).await?;
-    if scan.points.is_empty() && scan.good.is_empty() && scan.names.is_empty() {
-        return Err(Error::Refused(format!("{}: is no archive of mail", from.shown())));
-    }
-    let (rewritten, bytes) = write(io, dir, owner, &mut blocks, &scan, &blank, &settings.archive).await?;
-    put_in_place(io, dir).await?;
-    Ok(Imported { findings: scan.findings, findings_count: scan.findings_count, rewritten, bytes: (blocks.file_len(), bytes) })
 }

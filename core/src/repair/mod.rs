@@ -21,14 +21,13 @@ use crate::archive::append::{self, ASIDE, DIR_NAMES_MAX, NEW, lock, remove};
 use crate::archive::build::Builder;
 use crate::archive::entries::Finding;
 use crate::archive::read::{ARCHIVE, End, Reader};
-use crate::archive::record::{Commit, CommitKind, Compacted};
+use crate::archive::record::{Commit, Compacted};
 use crate::archive::verify::verify;
 use crate::compact::{put_in_place, read_back};
 use crate::cyrus::names::Owner;
 use crate::error::{Error, Fault};
 use crate::guid::Guid;
 use crate::io::{FileId, How, Io, Place};
-use crate::time::Time;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -84,30 +83,6 @@ pub enum Outcome {
     Done(Repaired),
 }
 
-/// A record for commits of which nothing is known.
-pub(crate) fn blank(settings: &append::Settings, archive: [u8; 16], time: Time, source: String) -> Commit {
-    Commit {
-        archive,
-        number: 0,
-        kind: CommitKind::Checkpoint,
-        time,
-        previous: None,
-        table: None,
-        messages: None,
-        source,
-        cyrus: String::new(),
-        alarm: None,
-        hold: None,
-        compacted: None,
-        total_messages: 0,
-        total_raw: 0,
-        total_dead: 0,
-        added_messages: 0,
-        added_raw: 0,
-        writer: settings.software.clone(),
-    }
-}
-
 /// Repairs the archive of `owner` in the directory `dir` of the store.
 pub async fn run(io: &Io, dir: &Place, owner: &Owner, settings: &Settings) -> Result<Outcome, Error> {
     let place = dir.join(ARCHIVE);
@@ -156,7 +131,8 @@ async fn is_good(io: &Io, dir: &Place, settings: &Settings) -> Result<bool, Erro
 async fn repair(io: &Io, dir: &Place, owner: &Owner, file: FileId, settings: &Settings) -> Result<Repaired, Error> {
     let place = dir.join(ARCHIVE);
     let mut blocks = Blocks::open(io, file, place.shown()).await?;
-    let blank = blank(&settings.archive, settings.archive_id, io.now(), String::from("repair"));
+    let blank =
+        Commit { source: String::from("repair"), ..Commit::blank(settings.archive_id, io.now(), &settings.archive.software) };
     let scan = Scan::read(io, &mut blocks, &blank).await?;
     let mut repaired = Repaired {
         findings: scan.findings.clone(),

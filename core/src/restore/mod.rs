@@ -2,7 +2,7 @@
 //!
 //! Every way back begins with a [`select::Selection`]: some folders of one user as of one snapshot, and which of their
 //! messages. It is read a folder at a time. Message files come from [`bodies`], in the order of the archive, whatever the order
-//! of the folders. What must not come in: servers and their protocols.
+//! of the folders. What must not come in: servers and their protocols, but in [`server`].
 
 pub mod bodies;
 pub mod draft;
@@ -12,6 +12,7 @@ pub mod forms;
 pub mod report;
 pub mod safe;
 pub mod select;
+pub mod server;
 pub mod shelf;
 mod side;
 pub mod spool;

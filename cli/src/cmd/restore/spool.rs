@@ -11,7 +11,7 @@ use cylinder_core::archive::read::Reader;
 use cylinder_core::cyrus::conf::{Conf, VersionLine};
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
-use cylinder_core::io::{Event, Io};
+use cylinder_core::io::Io;
 use cylinder_core::restore::export::FolderPlan;
 use cylinder_core::restore::report::Report;
 use cylinder_core::restore::select::{Kind, Scope, Selection, Wish};
@@ -59,16 +59,9 @@ pub fn run(args: &Restore, dir: &Path) -> Outcome {
     let (target, trusted) = ((!request.dry_run).then(|| dir.to_path_buf()), spool::bases(&conf));
     let mut driver = Local::new(Config { target, trusted, ..config });
     let mut progress = Progress::new(args.quiet || args.json);
-    let done =
-        host::run_with(
-            &mut driver,
-            async |io: Io| carry_out(args, &request, &io, &conf, owner).await,
-            &mut |event| match event {
-                Event::Expect { bytes, .. } => progress.expect(bytes),
-                Event::Progress { messages, bytes } => progress.add("restored", messages, bytes),
-                Event::Waiting { .. } | Event::User { .. } => {}
-            },
-        );
+    let done = host::run_with(&mut driver, async |io: Io| carry_out(args, &request, &io, &conf, owner).await, &mut |event| {
+        progress.on("restored", &event)
+    });
     progress.clear();
     let goal = dir.display().to_string();
     match done? {

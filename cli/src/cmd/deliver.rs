@@ -1,0 +1,441 @@
+//! `cylinder restore` into a running server.
+
+use super::archive;
+use crate::args::{Backup, Restore};
+use crate::exit::Exit;
+use crate::host::{self, Outcome, Trouble};
+use crate::output::{self, count, size};
+use crate::server::{From, IMAP, Server};
+use argh::FromArgs;
+use cylinder_core::archive::read::Reader;
+use cylinder_core::cyrus::names::{Naming, Owner};
+use cylinder_core::cyrus::utf7;
+use cylinder_core::error::Error;
+use cylinder_core::imap::client::Client;
+use cylinder_core::io::Io;
+use cylinder_core::restore::select::{Kind, Selection, Wish};
+use cylinder_core::restore::server::deliver::OverQuota;
+use cylinder_core::restore::server::exact::Exact;
+use cylinder_core::restore::server::mail::{Run, Target};
+use cylinder_core::restore::server::names::{Names, stamp};
+use cylinder_core::restore::server::report::{FolderReport, Report};
+use cylinder_core::restore::server::{flags, merge, room, tree};
+use cylinder_core::store::archive_dir;
+use cylinder_core::time::{Civil, Span};
+use cylinder_core::view::When;
+use cylinder_transport_ssh::Ssh;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+/// How mail comes back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum How {
+    /// Into a tree of its own: its name, if it is not the time of the snapshot.
+    Tree(Option<String>),
+    /// Into the folders from which it comes.
+    Merge,
+    /// Flags alone.
+    Flags,
+    /// Mailboxes as they were, by the replication protocol.
+    Exact {
+        /// Replace what is there.
+        replace: bool,
+        /// Where mailboxes are made, if not where they were.
+        partition: Option<String>,
+    },
+}
+
+/// What is to be done.
+pub struct Order {
+    /// Whose mail.
+    pub owner: Owner,
+    /// The directory of the archives.
+    pub store: PathBuf,
+    /// As of when.
+    pub when: When,
+    /// What of it.
+    pub wish: Wish,
+    /// How.
+    pub how: How,
+    /// Where to.
+    pub server: Server,
+    /// What to do when there is no room.
+    pub over_quota: OverQuota,
+    /// A word that no other run has.
+    pub id: String,
+    /// How long a tree is meant to be there.
+    pub expire: Option<Span>,
+    /// Only say what would be done.
+    pub rehearse: bool,
+    /// Tell in JSON.
+    pub json: bool,
+    /// Tell only what failed.
+    pub quiet: bool,
+}
+
+/// True if the options say: onto a running server.
+pub fn is_meant(args: &Restore) -> bool {
+    args.dir.is_none() && !args.zip && !args.tar && args.spool.is_none()
+}
+
+/// Puts what was wished for onto a running server.
+pub fn run(args: &Restore, user: &str, wish: Wish, when: When) -> Outcome {
+    let mut order = Order {
+        owner: host::owner(user),
+        // What removes trees reads no archive.
+        store: if args.cleanup { PathBuf::from(".") } else { host::store(&args.store)? },
+        when,
+        wish,
+        how: how(args)?,
+        server: server(args, user)?,
+        over_quota: over_quota(args)?,
+        id: host::chance()?.iter().map(|byte| format!("{byte:02x}")).collect(),
+        expire: args.expire.as_ref().map(|text| span(text).ok_or_else(|| bad("--expire", text, "7d"))).transpose()?,
+        rehearse: args.dry_run,
+        json: args.json,
+        quiet: args.quiet,
+    };
+    if args.cleanup {
+        return order.clean_up();
+    }
+    if matches!(order.how, How::Exact { .. }) {
+        if order.wish.is_filtered() {
+            return Err(Trouble::Usage(String::from("--exact is of whole folders: it cannot leave out messages")));
+        }
+        order.wish.kind = Kind::Every;
+    }
+    if args.replace && !args.no_backup && !args.dry_run {
+        back_up(args, user)?;
+    }
+    order.run()
+}
+
+fn bad(option: &str, text: &str, expected: &str) -> Trouble {
+    Trouble::Usage(format!("{option} {text}: expected {expected}"))
+}
+
+/// Backs up what is going to be replaced.
+fn back_up(args: &Restore, user: &str) -> Result<(), Trouble> {
+    let store = host::store(&args.store)?.display().to_string();
+    let mut words = vec!["--store", &store, "--quiet"];
+    words.push(if user == "%shared" { "--shared" } else { user });
+    let options = [("--from", &args.from), ("--imapd-conf", &args.imapd_conf), ("--root", &args.root), ("--ssh", &args.ssh)];
+    for (name, value) in options {
+        if let Some(value) = value {
+            words.extend([name, value]);
+        }
+    }
+    let backup = Backup::from_args(&["cylinder", "backup"], &words).map_err(|early| Trouble::Usage(early.output))?;
+    match super::backup::run(&backup)? {
+        Exit::Ok => Ok(()),
+        _ => {
+            let why = "what is there could not be backed up as a whole, so it is not replaced; --no-backup does without";
+            Err(Error::Refused(String::from(why)).into())
+        }
+    }
+}
+
+fn how(args: &Restore) -> Result<How, Trouble> {
+    let tree = args.to_tree || args.tree.is_some();
+    if !args.exact && (args.replace || args.partition.is_some()) {
+        return Err(Trouble::Usage(String::from("--replace and --partition belong to --exact")));
+    }
+    match (tree, args.merge, args.flags_only, args.exact) {
+        (_, false, false, false) => Ok(How::Tree(args.tree.clone())),
+        (false, true, false, false) => Ok(How::Merge),
+        (false, false, true, false) => Ok(How::Flags),
+        (false, false, false, true) => Ok(How::Exact { replace: args.replace, partition: args.partition.clone() }),
+        _ => Err(Trouble::Usage(String::from("one of --to-tree, --merge, --flags-only and --exact"))),
+    }
+}
+
+fn over_quota(args: &Restore) -> Result<OverQuota, Trouble> {
+    match args.over_quota.as_deref() {
+        None | Some("stop") => Ok(OverQuota::Stop),
+        Some("warn") => Ok(OverQuota::Warn),
+        Some("lift") => Ok(OverQuota::Lift),
+        Some(text) => Err(bad("--over-quota", text, "stop, warn or lift")),
+    }
+}
+
+fn server(args: &Restore, user: &str) -> Result<Server, Trouble> {
+    let password = match (&args.password_file, &args.password_env) {
+        (Some(path), None) => From::File(path.clone()),
+        (None, Some(name)) => From::Environment(name.clone()),
+        (None, None) => From::Terminal,
+        _ => return Err(Trouble::Usage(String::from("one of --password-file and --password-env"))),
+    };
+    let mut ssh = Ssh::default();
+    if let Some(words) = &args.ssh {
+        ssh.program = words.split_whitespace().map(str::to_owned).collect();
+    }
+    Ok(Server {
+        peer: args.server.clone().unwrap_or_else(|| IMAP.to_owned()),
+        ssh,
+        login: args.login.clone().unwrap_or_else(|| user.to_owned()),
+        password,
+    })
+}
+
+impl Order {
+    /// Does it.
+    pub fn run(&self) -> Outcome {
+        self.with_server(async |io, password| {
+            let reader = archive::open(io, &self.owner, &archive_dir(&self.owner)?).await?;
+            let report = self.restore(io, &reader, password).await;
+            reader.close().await;
+            report
+        })
+    }
+
+    /// Removes trees whose time has come.
+    pub fn clean_up(&self) -> Outcome {
+        self.with_server(async |io, password| {
+            let (mut client, names) = self.connect(io, password).await?;
+            let report = tree::clean_up(&mut client, &names, io.now(), self.rehearse).await?;
+            client.logout().await;
+            Ok(report)
+        })
+    }
+
+    fn with_server(&self, procedure: impl AsyncFnOnce(&Io, &[u8]) -> Result<Report, Error>) -> Outcome {
+        self.server.check()?;
+        let password = self.server.ask_password()?;
+        crate::stop::watch().map_err(|error| Error::Refused(format!("signals cannot be handled: {error}")))?;
+        let (_hub, streams) = self.server.streams()?;
+        let mut driver = host::store_driver(&self.store, host::threads(None)).with_connections(Box::new(streams));
+        let mut progress = output::Progress::new(self.quiet || self.json);
+        let mut on_event = |event| progress.on("restored", &event);
+        let report = host::run_with(&mut driver, async |io| procedure(&io, &password).await, &mut on_event);
+        progress.clear();
+        let report = report?;
+        self.tell(&report)?;
+        Ok(if report.is_clean() { Exit::Ok } else { Exit::Partial })
+    }
+
+    /// A connection as the owner of the mail, or as an administrator for shared folders.
+    async fn connect(&self, io: &Io, password: &[u8]) -> Result<(Client, Names), Error> {
+        let act_as = match &self.owner {
+            Owner::User(userid) => Some(&userid[..]),
+            Owner::Shared => None,
+        };
+        let mut client = self.server.imap(io, act_as, password).await?;
+        let names = Names::new(Naming::default(), client.namespace().await?, &self.owner);
+        Ok((client, names))
+    }
+
+    async fn restore(&self, io: &Io, reader: &Reader, password: &[u8]) -> Result<Report, Error> {
+        let selection = Selection::open(reader, &self.owner, self.when, self.wish.clone()).await?;
+        let taken = Civil::from_time(selection.at.commit.time);
+        if !self.quiet {
+            eprintln!("cylinder: snapshot {} of {taken}", selection.at.commit.number);
+        }
+        if let How::Exact { replace, partition } = &self.how {
+            let mut client = self.server.replication(io, password).await?;
+            let mut exact = Exact::new(io, &selection, &mut client);
+            exact.partition = partition.as_ref().map(|name| name.as_bytes().to_vec());
+            (exact.replace, exact.rehearse) = (*replace, self.rehearse);
+            let report = exact.run().await;
+            client.exit().await;
+            return report;
+        }
+        let (mut client, names) = self.connect(io, password).await?;
+        let report = match &self.how {
+            How::Flags => {
+                let planned = flags::restore(io, &selection, &mut client, &names, true).await?;
+                if self.rehearse {
+                    planned
+                } else {
+                    self.announce(&planned);
+                    flags::restore(io, &selection, &mut client, &names, false).await?
+                }
+            }
+            _ if self.over_quota == OverQuota::Lift && !self.rehearse => {
+                self.add_over_quota(io, &selection, &mut client, &names, password).await?
+            }
+            _ => self.add(io, &selection, &mut client, &names).await?,
+        };
+        client.logout().await;
+        Ok(report)
+    }
+
+    /// Adds with the limits lifted, which an administrator does on a connection of its own.
+    async fn add_over_quota(
+        &self,
+        io: &Io,
+        selection: &Selection<'_>,
+        client: &mut Client,
+        names: &Names,
+        password: &[u8],
+    ) -> Result<Report, Error> {
+        let mut admin = self.server.imap(io, None, password).await?;
+        let lifted = room::limits(&mut admin, &names.inbox_for_admin()?).await?;
+        if !lifted.shown().is_empty() {
+            eprintln!("cylinder: the quota {} is lifted, and put back at the end", lifted.shown());
+        }
+        room::lift(&mut admin, &lifted).await?;
+        let report = self.add(io, selection, client, names).await;
+        room::put_back(&mut admin, &lifted).await?;
+        admin.logout().await;
+        report
+    }
+
+    /// Says beforehand what will happen.
+    fn announce(&self, planned: &Report) {
+        if !self.quiet && !self.json {
+            eprintln!("cylinder: {}", sum(planned, true));
+        }
+    }
+
+    async fn add(&self, io: &Io, selection: &Selection<'_>, client: &mut Client, names: &Names) -> Result<Report, Error> {
+        let (target, top) = match &self.how {
+            How::Tree(name) if self.owner != Owner::Shared => {
+                let default = stamp(selection.at.commit.time);
+                let top = names.top(&utf7::encode(name.as_ref().unwrap_or(&default)));
+                (Target::Tree(top.clone()), Some(top))
+            }
+            How::Tree(_) => {
+                return Err(Error::Refused(String::from("shared folders have no user in whose mailbox a tree could be")));
+            }
+            _ => (Target::Original, None),
+        };
+        let elsewhere = match (&top, &self.owner) {
+            (None, Owner::User(_)) => merge::everywhere(client, names).await?,
+            _ => BTreeSet::new(),
+        };
+        let mut run = Run::new(io, selection, client, names, target);
+        run.leave_out(elsewhere);
+        run.over_quota = self.over_quota;
+        run.stage(self.id.clone());
+        let planned = run.plan().await?;
+        if self.rehearse {
+            return Ok(planned);
+        }
+        self.announce(&planned);
+        let mut report = run.carry_out().await?;
+        if let (Some(top), Some(expire), None) = (top, self.expire, &report.ended_early) {
+            tree::note(client, names, &top, io.now().plus(expire), &mut report).await?;
+        }
+        Ok(report)
+    }
+
+    fn tell(&self, report: &Report) -> Result<(), Trouble> {
+        for note in &report.notes {
+            eprintln!("cylinder: {note}");
+        }
+        if self.json {
+            return Ok(output::json(&in_json(report, self.rehearse))?);
+        }
+        let folders = report.folders.iter().filter(|folder| !self.quiet || folder.failed > 0);
+        for folder in folders {
+            output::line(&line(folder, self.rehearse))?;
+            for failure in &folder.failures {
+                output::line(&format!("  {}: {}", failure.what, failure.why))?;
+            }
+            if folder.failed > folder.failures.len() as u64 {
+                output::line(&format!("  and {} more", folder.failed - folder.failures.len() as u64))?;
+            }
+        }
+        for failure in &report.failures {
+            output::line(&format!("{}: {}", failure.what, failure.why))?;
+        }
+        if let Some(why) = &report.ended_early {
+            output::line(&format!("ended early: {why}; run it again, and it goes on"))?;
+        }
+        if !self.quiet {
+            output::line(&sum(report, self.rehearse))?;
+        }
+        Ok(())
+    }
+}
+
+fn line(folder: &FolderReport, rehearse: bool) -> String {
+    let mut parts = Vec::new();
+    let mut part = |n: u64, what: &str| {
+        if n > 0 {
+            parts.push(format!("{n} {what}"));
+        }
+    };
+    part(folder.added, if rehearse { "to be added" } else { "added" });
+    part(folder.changed, if rehearse { "to be changed" } else { "changed" });
+    part(folder.present, "there already");
+    part(folder.elsewhere, "elsewhere");
+    part(folder.failed, "failed");
+    if let Some(why) = &folder.skipped {
+        parts.push(format!("left as it is: {why}"));
+    }
+    if parts.is_empty() {
+        parts.push(String::from("nothing to do"));
+    }
+    let made = if folder.is_created { " (new)" } else { "" };
+    let target = if folder.target.is_empty() { &folder.name } else { &folder.target };
+    format!("{target}{made}: {}", parts.join(", "))
+}
+
+fn sum(report: &Report, rehearse: bool) -> String {
+    let verb = if rehearse { "to be restored" } else { "restored" };
+    let (added, bytes) = (report.sum(|f| f.added), report.sum(|f| f.bytes));
+    let mut text = format!("{verb}: {} ({})", count(added, "message"), size(bytes));
+    let changed = report.sum(|f| f.changed);
+    if changed > 0 {
+        text += &format!(", {changed} changed");
+    }
+    let (created, failed) = (report.sum(|f| f.is_created.into()), report.sum(|f| f.failed) + report.failures.len() as u64);
+    text += &format!(" in {}, {created} of them new", count(report.folders.len() as u64, "folder"));
+    for (what, n) in &report.others {
+        text += &format!(", {n} {what}");
+    }
+    if failed > 0 {
+        text += &format!("; {failed} failed");
+    }
+    text
+}
+
+fn in_json(report: &Report, rehearse: bool) -> serde_json::Value {
+    let failures = |failures: &[cylinder_core::restore::server::report::Failure]| {
+        failures.iter().map(|failure| json!({ "what": failure.what, "why": failure.why })).collect::<Vec<_>>()
+    };
+    let folder = |folder: &FolderReport| {
+        json!({
+            "folder": folder.name, "target": folder.target, "created": folder.is_created, "added": folder.added,
+            "bytes": folder.bytes, "present": folder.present, "elsewhere": folder.elsewhere, "changed": folder.changed,
+            "skipped": folder.skipped, "failed": folder.failed, "failures": failures(&folder.failures),
+        })
+    };
+    json!({
+        "plan": rehearse, "tree": report.tree, "folders": report.folders.iter().map(folder).collect::<Vec<_>>(),
+        "others": report.others.iter().map(|(what, n)| json!({ "what": what, "count": n })).collect::<Vec<_>>(),
+        "failures": failures(&report.failures), "notes": report.notes, "ended_early": report.ended_early,
+        "clean": report.is_clean(),
+    })
+}
+
+/// A hundred years, in seconds.
+const SPAN_MAX: i64 = 100 * 365 * 86_400;
+
+/// How long something is meant to be there: `7d`, `12h`, `2w`; at most a hundred years.
+pub fn span(text: &str) -> Option<Span> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let unit = match unit {
+        "h" => 3600,
+        "d" => 86_400,
+        "w" => 7 * 86_400,
+        _ => return None,
+    };
+    let seconds = i64::from(number.parse::<u32>().ok()?) * unit;
+    (seconds <= SPAN_MAX).then(|| Span::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_days_hours_or_weeks() {
+        assert_eq!(span("7d"), Some(Span::from_secs(604_800)));
+        assert_eq!([span("12h"), span("1w")], [Some(Span::from_secs(43_200)), span("7d")]);
+        assert_eq!([span(""), span("7"), span("d"), span("-1d"), span("\u{e9}")], [None; 5]);
+        assert_eq!(span("4294967295w"), None);
+    }
+}

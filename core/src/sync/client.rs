@@ -1,0 +1,369 @@
+//! A connection to a replication server, or to an IMAP server that is one too.
+//!
+//! Commands and data are dlists on lines ([`crate::cyrus::dlist`]); literals are never waited for. What a server refuses is a
+//! value, a [`No`], and the connection goes on. What must not come in: what is restored, and archives.
+
+use crate::cyrus::dlist::{self, Value};
+use crate::error::Error;
+use crate::escape::shown;
+use crate::guid::Guid;
+use crate::imap::client::{Login, base64};
+use crate::time::Span;
+use crate::wire::stream::{Limits, Stream, number};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// Bytes of one answer, literals among them.
+const ANSWER_MAX: usize = 16 << 20;
+/// Lines before the end of a command.
+const ANSWERS_MAX: usize = 1_000_000;
+
+/// What a server has refused: `IMAP_SYNC_CHECKSUM Checksum Failure`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct No(pub Vec<u8>);
+
+impl No {
+    /// True for this code, such as `IMAP_SYNC_CHECKSUM`.
+    pub fn is(&self, code: &str) -> bool {
+        self.0.split(|&c| c == b' ').next() == Some(code.as_bytes())
+    }
+}
+
+impl fmt::Display for No {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the server says `{}`", shown(&self.0[..self.0.len().min(300)]))
+    }
+}
+
+/// What a command comes to: an answer, or a refusal.
+pub type Answer<T> = Result<T, No>;
+
+/// A mailbox that is on the server, as far as it is told without its records.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Mailbox {
+    /// Internal name.
+    pub name: Vec<u8>,
+    /// uniqueid.
+    pub id: Vec<u8>,
+    /// UIDVALIDITY.
+    pub uidvalidity: u64,
+    /// The greatest UID ever given.
+    pub last_uid: u64,
+    /// HIGHESTMODSEQ.
+    pub highestmodseq: u64,
+    /// The XOR over the records (`SYNC_CRC`).
+    pub sync_crc: u64,
+}
+
+/// How commands are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Dialect {
+    /// csync: no tags.
+    Server,
+    /// imapd: tags, and verbs that begin with SYNC.
+    Imap,
+}
+
+/// A message that is about to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Upload {
+    /// Its SHA-1.
+    pub guid: Guid,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A connection that is logged in.
+pub struct Client {
+    stream: Stream,
+    dialect: Dialect,
+    tags: u32,
+    keeps_scripts: bool,
+}
+
+impl Client {
+    /// The limits of a stream that carries replication. A server may check long what it was sent.
+    pub const LIMITS: Limits = Limits { line: ANSWER_MAX, stall: Span::from_secs(1800), bytes_per_second: 0 };
+
+    /// Reads the greeting, which tells the dialect, and logs in. `login` must be an administrator.
+    pub async fn open(stream: Stream, login: Login<'_>) -> Result<Client, Error> {
+        let mut client = Client { stream, dialect: Dialect::Server, tags: 0, keeps_scripts: false };
+        let mut takes_plain = false;
+        loop {
+            let line = client.stream.some_line().await?.to_vec();
+            if let Some(mechanisms) = line.strip_prefix(b"* SASL ") {
+                takes_plain = mechanisms.split(|&c| c == b' ').any(|mechanism| mechanism.eq_ignore_ascii_case(b"PLAIN"));
+            } else if line == b"* SIEVE-MAILBOX" {
+                client.keeps_scripts = true;
+            } else if let Some(ok) = line.strip_prefix(b"* OK ") {
+                let is_server = ok.windows(11).any(|window| window == b"sync server");
+                client.dialect = if is_server { Dialect::Server } else { Dialect::Imap };
+                break;
+            } else if !line.starts_with(b"* ") || line.starts_with(b"* BYE") {
+                return Err(client.stream.unexpected(&line, "the greeting of a replication or IMAP server"));
+            }
+        }
+        if client.dialect == Dialect::Server && !takes_plain {
+            return Err(client.stream.broken("takes no password on this connection (no PLAIN); set allowplaintext there"));
+        }
+        client.login(login).await?;
+        if client.keeps_scripts {
+            // A client that does not say so may not send such mailboxes (`imap/sync_support.c: sync_apply_mailbox`).
+            client.keeps_scripts = client.apply("CAPABILITIES", b"(SIEVE-MAILBOX)").await?.is_ok();
+        }
+        Ok(client)
+    }
+
+    /// True if Sieve scripts are messages in a mailbox there, as they are since 3.6.
+    pub fn keeps_scripts(&self) -> bool {
+        self.keeps_scripts
+    }
+
+    async fn login(&mut self, login: Login<'_>) -> Result<(), Error> {
+        let message = [login.act_as.unwrap_or_default(), b"\0", login.user, b"\0", login.password].concat();
+        let tag = self.begin(b"AUTHENTICATE PLAIN ").await?;
+        self.stream.send(&base64(&message)).await?;
+        if let Err(no) = self.end(&tag, &mut |_, _| ()).await? {
+            let why = format!("{}: {} may not log in: {no}", self.stream.peer(), shown(login.user));
+            return Err(Error::Refused(why));
+        }
+        if self.dialect == Dialect::Server {
+            return Ok(());
+        }
+        let (mut can, mut keeps_scripts) = (false, false);
+        let tag = self.begin(b"CAPABILITY").await?;
+        let mut look = |name: &[u8], rest: &[u8]| {
+            let has = |wanted: &[u8]| name == b"CAPABILITY" && rest.split(|&c| c == b' ').any(|word| word == wanted);
+            can |= has(b"X-REPLICATION");
+            keeps_scripts |= has(b"X-SIEVE-MAILBOX");
+        };
+        let _ = self.end(&tag, &mut look).await?;
+        self.keeps_scripts = keeps_scripts;
+        if can {
+            return Ok(());
+        }
+        let why =
+            "is no replication server for this user (no X-REPLICATION): log in as an administrator, or name the csync port";
+        Err(self.stream.broken(why))
+    }
+
+    /// The mailboxes with these internal names, and those with these uniqueids, wherever they are.
+    pub async fn mailboxes(&mut self, names: &[&[u8]], ids: &[&[u8]]) -> Result<Answer<Vec<Mailbox>>, Error> {
+        let mut found = Vec::new();
+        for (what, words) in [("MAILBOXES", names), ("UNIQUEIDS", ids)] {
+            let list = Value::List(words.iter().map(|word| Value::Text(word.to_vec())).collect());
+            match self.get(what, &list).await? {
+                Ok(values) => found.extend(values.iter().filter_map(mailbox)),
+                Err(no) if no.is("IMAP_MAILBOX_NONEXISTENT") => {}
+                Err(no) => return Ok(Err(no)),
+            }
+        }
+        found.sort_by(|a: &Mailbox, b| a.name.cmp(&b.name));
+        found.dedup();
+        Ok(Ok(found))
+    }
+
+    async fn get(&mut self, what: &str, value: &Value) -> Result<Answer<Vec<Value>>, Error> {
+        let mut line = format!("{} {what} ", self.verb("GET")).into_bytes();
+        dlist::emit(value, &mut line);
+        let tag = self.begin(&line).await?;
+        let (mut found, mut bad) = (Vec::new(), None);
+        let answer = self
+            .end(&tag, &mut |_, rest| match dlist::parse("replication", 0, rest) {
+                Ok((value, _)) => found.push(value),
+                Err(damage) => bad = Some(damage),
+            })
+            .await?;
+        match bad {
+            Some(damage) => Err(self.stream.broken(format!("{damage}"))),
+            None => Ok(answer.map(|()| found)),
+        }
+    }
+
+    /// Tells the server which messages are going to be used. Gives those that it has not found in these mailboxes.
+    pub async fn reserve(&mut self, partition: &[u8], mailboxes: &[&[u8]], guids: &[Guid]) -> Result<Answer<Vec<Guid>>, Error> {
+        let text = |text: &[u8]| Value::Text(text.to_vec());
+        let guids = guids.iter().map(|guid| Value::Text(guid.to_hex().into_bytes())).collect();
+        let value = Value::Pairs(Vec::from([
+            (b"PARTITION".to_vec(), text(partition)),
+            (b"MBOXNAME".to_vec(), Value::List(mailboxes.iter().map(|name| text(name)).collect())),
+            (b"GUID".to_vec(), Value::List(guids)),
+        ]));
+        let mut line = format!("{} RESERVE ", self.verb("APPLY")).into_bytes();
+        dlist::emit(&value, &mut line);
+        let tag = self.begin(&line).await?;
+        let mut missing = Vec::new();
+        let mut take = |name: &[u8], rest: &[u8]| {
+            if name == b"MISSING"
+                && let Ok((Value::List(guids), _)) = dlist::parse("replication", 0, rest)
+            {
+                missing.extend(guids.iter().filter_map(|guid| Guid::from_hex(guid.text()?)));
+            }
+        };
+        Ok(self.end(&tag, &mut take).await?.map(|()| missing))
+    }
+
+    /// Begins to send messages.
+    pub async fn messages_begin(&mut self) -> Result<Vec<u8>, Error> {
+        let line = format!("{} MESSAGE (", self.verb("APPLY"));
+        self.begin(line.as_bytes()).await
+    }
+
+    /// Announces the next message; its content follows by [`Client::piece`].
+    pub async fn message(&mut self, partition: &[u8], message: Upload, is_first: bool) -> Result<(), Error> {
+        let mut head = Vec::new();
+        if !is_first {
+            head.push(b' ');
+        }
+        head.extend_from_slice(b"%{");
+        head.extend_from_slice(partition);
+        head.extend_from_slice(format!(" {} {}}}\r\n", message.guid, message.size).as_bytes());
+        self.stream.send(&head).await
+    }
+
+    /// Sends bytes of a message.
+    pub async fn piece(&mut self, piece: &[u8]) -> Result<(), Error> {
+        self.stream.send(piece).await
+    }
+
+    /// Ends the messages that were begun under `tag`.
+    pub async fn messages_end(&mut self, tag: &[u8]) -> Result<Answer<()>, Error> {
+        self.stream.send(b")").await?;
+        self.end(tag, &mut |_, _| ()).await
+    }
+
+    /// Has something done: `what` is such as `MAILBOX`, `value` the dlist behind it.
+    pub async fn apply(&mut self, what: &str, value: &[u8]) -> Result<Answer<()>, Error> {
+        let line = format!("{} {what} ", self.verb("APPLY"));
+        let tag = self.begin(line.as_bytes()).await?;
+        self.stream.send(value).await?;
+        self.end(&tag, &mut |_, _| ()).await
+    }
+
+    /// Has the server forget the messages that it holds ready.
+    pub async fn restart(&mut self) -> Result<Answer<()>, Error> {
+        let verb = if self.dialect == Dialect::Imap { "SYNCRESTART" } else { "RESTART" };
+        let tag = self.begin(verb.as_bytes()).await?;
+        self.end(&tag, &mut |_, _| ()).await
+    }
+
+    /// Ends the connection.
+    pub async fn exit(mut self) {
+        let verb = if self.dialect == Dialect::Imap { "LOGOUT" } else { "EXIT" };
+        if let Ok(tag) = self.begin(verb.as_bytes()).await {
+            let _ = self.end(&tag, &mut |_, _| ()).await;
+        }
+        self.stream.close().await;
+    }
+
+    fn verb(&self, verb: &str) -> String {
+        if self.dialect == Dialect::Imap { format!("SYNC{verb}") } else { String::from(verb) }
+    }
+
+    /// Sends the beginning of a command, and gives what stands before its end.
+    async fn begin(&mut self, line: &[u8]) -> Result<Vec<u8>, Error> {
+        self.tags += 1;
+        let tag = if self.dialect == Dialect::Imap { format!("c{} ", self.tags) } else { String::new() };
+        self.stream.send(tag.as_bytes()).await?;
+        self.stream.send(line).await?;
+        Ok(tag.into_bytes())
+    }
+
+    /// Ends a command and waits for what comes of it; `each` gets the name and the rest of each line of data.
+    async fn end(&mut self, tag: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> Result<Answer<()>, Error> {
+        self.stream.send(b"\r\n").await?;
+        for _ in 0..ANSWERS_MAX {
+            let line = self.answer().await?;
+            if let Some(data) = line.strip_prefix(b"* ") {
+                let space = data.iter().position(|&c| c == b' ').unwrap_or(data.len());
+                if &data[..space] == b"BYE" && tag.is_empty() {
+                    return Err(self.stream.unexpected(&line, "an answer"));
+                }
+                each(&data[..space], data.get(space + 1..).unwrap_or_default());
+                continue;
+            }
+            let end = line.strip_prefix(tag).unwrap_or_default();
+            if end.starts_with(b"OK") {
+                return Ok(Ok(()));
+            }
+            return match end.strip_prefix(b"NO ") {
+                Some(why) => Ok(Err(No(why.to_vec()))),
+                None => Err(self.stream.unexpected(&line, "`OK` or `NO`")),
+            };
+        }
+        Err(self.stream.broken("does not come to the end of an answer"))
+    }
+
+    /// One line with all literals in it.
+    async fn answer(&mut self) -> Result<Vec<u8>, Error> {
+        let mut whole = Vec::new();
+        loop {
+            let from = whole.len();
+            whole.extend_from_slice(self.stream.some_line().await?);
+            let len = literal_len(&whole[from..]);
+            if whole.len() as u64 + len.unwrap_or(0) > ANSWER_MAX as u64 {
+                return Err(self.stream.broken(format!("sends an answer of more than {ANSWER_MAX} bytes")));
+            }
+            let Some(mut left) = len else { return Ok(whole) };
+            whole.extend_from_slice(b"\r\n");
+            while left > 0 {
+                let piece = self.stream.piece(left).await?;
+                left -= piece.len() as u64;
+                whole.extend_from_slice(piece);
+            }
+        }
+    }
+}
+
+/// The length that a line announces at its end, as in `VALUE {42+}`.
+fn literal_len(line: &[u8]) -> Option<u64> {
+    let from = line.strip_suffix(b"}")?.iter().rposition(|&c| c == b'{')? + 1;
+    let digits = &line[from..line.len() - 1];
+    number(digits.strip_suffix(b"+").unwrap_or(digits))
+}
+
+/// What `MAILBOX %(...)` tells; `None` for what is only a name: a tombstone, or a place between mailboxes.
+fn mailbox(value: &Value) -> Option<Mailbox> {
+    let text = |key: &str| value.get(key).and_then(Value::text).map(<[u8]>::to_vec);
+    let number = |key: &str| value.get(key).and_then(Value::number).unwrap_or(0);
+    let kind = text("MBOXTYPE").unwrap_or_default();
+    if kind.contains(&b'd') || kind.contains(&b'i') {
+        return None;
+    }
+    Some(Mailbox {
+        name: text("MBOXNAME")?,
+        id: text("UNIQUEID")?,
+        uidvalidity: number("UIDVALIDITY"),
+        last_uid: number("LAST_UID"),
+        highestmodseq: number("HIGHESTMODSEQ"),
+        sync_crc: number("SYNC_CRC"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mailbox_is_understood_and_a_mere_name_is_none() {
+        let line = b"%(UNIQUEID abc MBOXNAME user.anna LAST_UID 7 HIGHESTMODSEQ 12 UIDVALIDITY 9 SYNC_CRC 77 ACL {3+}\r\na\tb)";
+        let (value, _) = dlist::parse("t", 0, line).expect("a dlist");
+        let found = mailbox(&value).expect("a mailbox");
+        assert_eq!((found.last_uid, found.highestmodseq, found.uidvalidity, found.sync_crc), (7, 12, 9, 77));
+        for line in [&b"%(UNIQUEID abc MBOXNAME user.anna MBOXTYPE d)"[..], b"%(MBOXNAME user.anna)", b"NIL"] {
+            let (value, _) = dlist::parse("t", 0, line).expect("a dlist");
+            assert_eq!(mailbox(&value), None);
+        }
+    }
+
+    #[test]
+    fn literals_are_announced_at_the_end_of_a_line() {
+        assert_eq!(literal_len(b"* X {42+}"), Some(42));
+        assert_eq!(literal_len(b"* X {42}"), Some(42));
+        for line in [&b"* X {42"[..], b"* X 42}", b"* X {4x}", b"{-1}", b""] {
+            assert_eq!(literal_len(line), None);
+        }
+    }
+}
