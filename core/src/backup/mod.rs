@@ -355,7 +355,7 @@ impl Run<'_, '_> {
     ///
     /// annotations.db belongs to all users: which of its records have changed is seen by reading them, and they are read
     /// again only if it has another tuple than the one in the table. So a tuple that is newer than the first pass may go
-    /// there only if all folders have been compared with what was read at that tuple.
+    /// there only if all folders have been compared with what was read at that tuple, and if each that differs has been read.
     async fn capture_annotated(&mut self, first: &Pass, wanted: &Wanted) -> Result<Capture, Error> {
         let mut wanted = wanted.clone();
         let mut capture = self.capture(first, &wanted).await?;
@@ -505,7 +505,8 @@ impl Run<'_, '_> {
         if same && !news && !self.is_stale && !writer.has_appended() {
             return Ok(());
         }
-        if let Some(tuple) = capture.pass.annotations_db {
+        // What a folder that could not be read has there has yet to be read.
+        if let Some(tuple) = capture.pass.annotations_db.filter(|_| capture.failed.is_empty() && capture.pass.unreadable.is_empty()) {
             next.table.databases.push(DatabaseRow { name: String::from("annotations"), tuple });
         }
         self.commit(writer, next.table, next.dead).await

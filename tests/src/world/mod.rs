@@ -406,7 +406,7 @@ impl World {
             Ok(Outcome::Done(..)) => {
                 self.may_go(n, moments);
                 self.adopt(n)?;
-                self.twice_is_once(n, moments[0])
+                self.twice_is_once(n, moments)
             }
             Ok(Outcome::Waits(Wait::Alarm(_))) if store.alarm || store.is_untidy => Ok(()),
             Ok(Outcome::Waits(Wait::Hold(_))) if store.hold || store.is_untidy => Ok(()),

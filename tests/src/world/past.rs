@@ -190,9 +190,9 @@ impl Past {
                 let key = emit_key(id.as_bytes(), b"/comment", OWNER_TOKEN);
                 self.annotations.insert((id, key), emit_value(format!("note {n}").as_bytes()));
                 let mut records: Vec<_> = self.annotations.iter().map(|((_, key), value)| (key.clone(), value.clone())).collect();
-                // Every change makes a twoskip file longer.
+                // Every change makes a twoskip file longer, also one to a shorter note.
                 self.annotated += 1;
-                let (key, value) = (emit_key(b"another", b"/comment", OWNER_TOKEN), vec![b'x'; 8 * self.annotated]);
+                let (key, value) = (emit_key(b"another", b"/comment", OWNER_TOKEN), vec![b'x'; 64 * self.annotated]);
                 records.push((key, emit_value(&value)));
                 records.sort();
                 self.host.files.insert(ANNOTATIONS.to_owned(), twoskip::emit(&records, n % 1000));
