@@ -5,7 +5,9 @@ use cylinder_core::archive::record::{Absence, Table};
 use cylinder_core::archive::verify::verify;
 use cylinder_core::backup::report::{Alarm, Problem, Report, Why};
 use cylinder_core::backup::{self, Settings};
+use cylinder_core::cyrus::annotations::{OWNER_TOKEN, emit_key, emit_value};
 use cylinder_core::cyrus::conf::VersionLine;
+use cylinder_core::cyrus::db::twoskip;
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::{Error, Fault};
 use cylinder_core::guid::Guid;
@@ -19,7 +21,7 @@ use cylinder_core::time::Span;
 use cylinder_core::view::{self, When};
 use cylinder_tests::choose::Gen;
 use cylinder_tests::disk::{SimDisk, Trouble};
-use cylinder_tests::drive::{Outcome, drive, drive_watched};
+use cylinder_tests::drive::{Outcome, Running, Step, drive, drive_watched};
 use cylinder_tests::host::Host;
 use cylinder_tests::story;
 
@@ -591,7 +593,7 @@ fn every_moment_at_which_a_message_moves_leaves_it_in_one_of_the_folders() {
     for at in 1.. {
         let (mut disk, mut host) = (disk.clone(), host.clone());
         let mut ops = 0;
-        let mut running = cylinder_tests::drive::Running::new(&disk, run);
+        let mut running = Running::new(&disk, run);
         let report = loop {
             ops += 1;
             if ops == at {
@@ -602,9 +604,9 @@ fn every_moment_at_which_a_message_moves_leaves_it_in_one_of_the_folders() {
                 host.publish(&mut disk);
             }
             match running.step(&mut disk, &mut |_, _| {}) {
-                cylinder_tests::drive::Step::Did => {}
-                cylinder_tests::drive::Step::Finished(report) => break report.unwrap(),
-                cylinder_tests::drive::Step::Crashed => unreachable!("nothing was planned"),
+                Step::Did => {}
+                Step::Finished(report) => break report.unwrap(),
+                Step::Crashed => unreachable!("nothing was planned"),
             }
         };
         if ops < at {
@@ -615,5 +617,96 @@ fn every_moment_at_which_a_message_moves_leaves_it_in_one_of_the_folders() {
         let report = backup(&mut disk).unwrap();
         assert!(report.is_clean(), "{report:?}");
         is_good(&mut disk);
+    }
+}
+
+/// annotations.db of a server on which Sent has this note.
+fn annotate(host: &mut Host, note: &str) {
+    let id = host.folders["user.anna.Sent"].id.clone();
+    let record = (emit_key(id.as_bytes(), b"/comment", OWNER_TOKEN), emit_value(note.as_bytes()));
+    host.files.insert(String::from("/var/lib/cyrus/annotations.db"), twoskip::emit(&[record], 1));
+}
+
+/// What the newest snapshot has of the note of Sent.
+fn note_of(disk: &mut SimDisk) -> Guid {
+    let table = table(disk, When::Newest);
+    table.folder(b"INBOX.Sent").unwrap().file("cyrus.mailbox_annotations").unwrap().sha1
+}
+
+/// A world whose first snapshot has a note, and the SHA-1s of that one and of a later one.
+fn noted() -> (SimDisk, Host, [Guid; 2]) {
+    let notes = ["a note", "another note, and a longer one"].map(|note| {
+        let (mut disk, mut host) = world();
+        annotate(&mut host, note);
+        host.publish(&mut disk);
+        assert!(backup(&mut disk).unwrap().is_clean());
+        note_of(&mut disk)
+    });
+    let (mut disk, mut host) = world();
+    annotate(&mut host, "a note");
+    host.publish(&mut disk);
+    backup(&mut disk).unwrap();
+    (disk, host, notes)
+}
+
+/// Lives 34 and 61 of the simulated world: somebody annotated a folder between the first pass and the capture, in which that
+/// folder had no part. The tuple of annotations.db was taken, and so the new note was never looked for again.
+#[test]
+fn every_moment_at_which_a_folder_is_annotated_has_the_note_in_the_next_snapshot() {
+    let (disk, mut host, notes) = noted();
+    host.folder(ANNA).deliver(&story::mail(40, 3000));
+    for at in 1.. {
+        let (mut disk, mut host) = (disk.clone(), host.clone());
+        host.publish(&mut disk);
+        later(&mut disk, 100_000);
+        let (mut ops, mut running) = (0, Running::new(&disk, run));
+        let report = loop {
+            ops += 1;
+            if ops == at {
+                annotate(&mut host, "another note, and a longer one");
+                host.publish(&mut disk);
+            }
+            match running.step(&mut disk, &mut |_, _| {}) {
+                Step::Did => {}
+                Step::Finished(report) => break report.unwrap(),
+                Step::Crashed => unreachable!("nothing was planned"),
+            }
+        };
+        if ops < at {
+            assert!(at > 60, "{at}");
+            return;
+        }
+        assert!(report.is_clean() && notes.contains(&note_of(&mut disk)), "operation {at}: {report:?}");
+        later(&mut disk, 100_000);
+        assert!(backup(&mut disk).unwrap().is_clean());
+        assert_eq!(note_of(&mut disk), notes[1], "annotated before operation {at}");
+        is_good(&mut disk);
+    }
+}
+
+/// Lives 2397 and 3012: the folder that was annotated could not be read. The tuple was taken all the same.
+#[test]
+fn whatever_operation_fails_a_note_is_in_the_next_snapshot() {
+    let (mut disk, mut host, notes) = noted();
+    host.folder(ANNA).deliver(&story::mail(40, 3000));
+    annotate(&mut host, "another note, and a longer one");
+    host.publish(&mut disk);
+    later(&mut disk, 100_000);
+    for at in 1.. {
+        for trouble in [Trouble::Fail(Fault::Os(5)), Trouble::Forget(Fault::Os(5)), Trouble::CrashAfter] {
+            let mut world = disk.clone();
+            world.plan(at, trouble);
+            let outcome = drive(&mut world, run);
+            if world.unplan() {
+                assert!(at > 60, "{at}");
+                return;
+            }
+            if matches!(outcome, Outcome::Crashed) {
+                world.kill();
+            }
+            later(&mut world, 100_000);
+            assert!(backup(&mut world).unwrap().is_clean());
+            assert_eq!(note_of(&mut world), notes[1], "operation {at}: {trouble:?}");
+        }
     }
 }

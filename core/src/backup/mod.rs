@@ -506,7 +506,9 @@ impl Run<'_, '_> {
             return Ok(());
         }
         // What a folder that could not be read has there has yet to be read.
-        if let Some(tuple) = capture.pass.annotations_db.filter(|_| capture.failed.is_empty() && capture.pass.unreadable.is_empty()) {
+        if let Some(tuple) =
+            capture.pass.annotations_db.filter(|_| capture.failed.is_empty() && capture.pass.unreadable.is_empty())
+        {
             next.table.databases.push(DatabaseRow { name: String::from("annotations"), tuple });
         }
         self.commit(writer, next.table, next.dead).await

@@ -5,10 +5,10 @@
 //! Two threads; which of them lives which seed changes nothing. Prints what was lived through, and for each seed that fails
 //! why, and the command that lives it again.
 
+use cylinder_tests::world::Tally;
 use cylinder_tests::world::World;
 use cylinder_tests::world::life::Life;
 use cylinder_tests::world::shrink::{command, story};
-use cylinder_tests::world::Tally;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -92,7 +92,7 @@ fn seeds(from: u64, count: u64, most: usize) -> ExitCode {
 }
 
 fn report(tally: &Tally, count: u64, seconds: f64) {
-    let years = tally.span.ms() as f64 / 1000.0 / 86_400.0 / 365.25;
+    let years = tally.seconds as f64 / 86_400.0 / 365.25;
     println!("{count} lives in {seconds:.1} s, {:.0} a second; {years:.1} simulated years", count as f64 / seconds);
     println!("{} operations, {} claims of success, {} recoveries checked", tally.ops, tally.successes, tally.recoveries);
     println!("faults:");

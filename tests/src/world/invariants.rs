@@ -52,7 +52,8 @@ pub fn a_snapshot_is_the_state_of_one_moment(table: &Table, against: Against<'_>
 
 /// How a table differs from a state.
 fn differs(table: &Table, state: &State, against: Against<'_>) -> Option<String> {
-    let names: BTreeSet<&Vec<u8>> = table.folders.iter().map(|row| &row.name).filter(|name| !against.unseen.contains(*name)).collect();
+    let names: BTreeSet<&Vec<u8>> =
+        table.folders.iter().map(|row| &row.name).filter(|name| !against.unseen.contains(*name)).collect();
     let expected: BTreeSet<&Vec<u8>> = state.folders.keys().filter(|name| !against.unseen.contains(*name)).collect();
     if let Some(name) = expected.symmetric_difference(&names).next() {
         let there = if names.contains(*name) { "is there" } else { "is missing" };

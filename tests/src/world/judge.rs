@@ -210,21 +210,15 @@ impl World {
     }
 
     /// Snapshots that nobody has seen before: that of this run, and perhaps one of a run that was cut off after its commit.
-    fn take_snapshots(
-        &mut self,
-        n: usize,
-        span: (usize, usize),
-        look: &Look,
-        report: &Report,
-        is_disturbed: bool,
-    ) -> Check {
+    fn take_snapshots(&mut self, n: usize, span: (usize, usize), look: &Look, report: &Report, is_disturbed: bool) -> Check {
         for (at, table) in &look.snapshots {
             let is_this = report.commit == Some(at.commit.number);
             if !is_this && self.stores[n].kept.contains_key(&at.commit.number) {
                 continue;
             }
             let from = if is_this { span.0 } else { self.stores[n].open_from.unwrap_or(span.0) };
-            let kept = self.judge_snapshot(n, (from, span.1), at, table, if is_this { Some(report) } else { None }, is_disturbed);
+            let kept =
+                self.judge_snapshot(n, (from, span.1), at, table, if is_this { Some(report) } else { None }, is_disturbed);
             let kept = kept.map_err(|why| format!("snapshot {}: {why}", at.commit.number))?;
             self.stores[n].kept.insert(at.commit.number, kept);
         }
@@ -425,7 +419,9 @@ impl World {
         let Some(state) = &kept.state else { return Ok(()) };
         let store = &self.stores[n];
         if !has_all(table, state) || table.folders.len() != state.folders.len() {
-            let names = |names: &mut dyn Iterator<Item = &Vec<u8>>| names.map(|name| String::from_utf8_lossy(name)).collect::<Vec<_>>().join(", ");
+            let names = |names: &mut dyn Iterator<Item = &Vec<u8>>| {
+                names.map(|name| String::from_utf8_lossy(name)).collect::<Vec<_>>().join(", ")
+            };
             let (now, then) = (names(&mut table.folders.iter().map(|row| &row.name)), names(&mut state.folders.keys()));
             return Err(format!("it is not what it was: folders {now}, and they were {then}"));
         }
@@ -453,7 +449,8 @@ impl World {
             fork.set_clock(*moment);
             let once = fork.store();
             let settings = settings.clone();
-            let again = drive(&mut fork, |io| async move { cylinder_core::compact::run(&io, &dir(), &settings).await }).finished();
+            let again =
+                drive(&mut fork, |io| async move { cylinder_core::compact::run(&io, &dir(), &settings).await }).finished();
             match again {
                 Ok(Outcome::Nothing(_)) if fork.store() == once => return Ok(()),
                 other => check = check.and_then(|()| Err(format!("compacting twice is not compacting once: {other:?}"))),
@@ -508,12 +505,7 @@ impl World {
     }
 
     /// Somebody who read while a run was at work saw each snapshot as it is.
-    fn what_a_reader_saw(
-        &self,
-        n: usize,
-        span: (usize, usize),
-        read: Result<BTreeMap<u64, life::State>, Error>,
-    ) -> Check {
+    fn what_a_reader_saw(&self, n: usize, span: (usize, usize), read: Result<BTreeMap<u64, life::State>, Error>) -> Check {
         let seen = read.map_err(|error| format!("a reader beside a backup: {error}"))?;
         for (number, kept) in &self.stores[n].kept {
             let (Some(state), Some(seen)) = (&kept.state, seen.get(number)) else { continue };

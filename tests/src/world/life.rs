@@ -12,8 +12,14 @@ use cylinder_core::time::Span;
 /// Days that a life has.
 pub const DAYS: u32 = 30;
 /// What may be retained.
-pub const POLICIES: [&str; 6] =
-    ["", "keep-within 0h", "keep-within 3d keep-daily 5", "keep-within 12h keep-daily 9 keep-weekly 2", "off", "keep-within 2d"];
+pub const POLICIES: [&str; 6] = [
+    "",
+    "keep-within 0h",
+    "keep-within 3d keep-daily 5",
+    "keep-within 12h keep-daily 9 keep-weekly 2",
+    "off",
+    "keep-within 2d",
+];
 
 /// How mail comes into a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -37,8 +37,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Tally {
     /// Lives.
     pub lives: u64,
-    /// Simulated time.
-    pub span: Span,
+    /// Simulated time, in seconds: more than a [`Span`] can hold.
+    pub seconds: u64,
     /// Operations of the core.
     pub ops: u64,
     /// Faults that came about, by kind.
@@ -55,7 +55,7 @@ impl Tally {
     /// Takes what another has counted.
     pub fn add(&mut self, other: Tally) {
         self.lives += other.lives;
-        self.span = Span(self.span.0 + other.span.0);
+        self.seconds += other.seconds;
         self.ops += other.ops;
         self.successes += other.successes;
         self.recoveries += other.recoveries;
@@ -165,7 +165,7 @@ impl World {
         }
         self.end().map_err(|why| format!("at the end: {why}"))?;
         self.tally.lives = 1;
-        self.tally.span = life.span();
+        self.tally.seconds = life.span().ms().unsigned_abs() / 1000;
         Ok(())
     }
 
@@ -302,7 +302,9 @@ impl World {
                 actors.extend(acts::backup(&self.disks, store.disk, store.kind, &self.traits));
             }
             // Of what is told to be missing, a reader could only tell the same.
-            Some(Beside::Reader) if store.head.is_some() && store.is_complete() => actors.push(acts::reader(&self.disks, store.disk)),
+            Some(Beside::Reader) if store.head.is_some() && store.is_complete() => {
+                actors.push(acts::reader(&self.disks, store.disk))
+            }
             Some(_) => {
                 let settings = acts::compaction(&self.traits, store.policy, false);
                 actors.push(acts::compact(&self.disks, store.disk, settings));

@@ -189,7 +189,8 @@ impl Past {
                 let id = self.folder(folder)?.id.clone();
                 let key = emit_key(id.as_bytes(), b"/comment", OWNER_TOKEN);
                 self.annotations.insert((id, key), emit_value(format!("note {n}").as_bytes()));
-                let mut records: Vec<_> = self.annotations.iter().map(|((_, key), value)| (key.clone(), value.clone())).collect();
+                let mut records: Vec<_> =
+                    self.annotations.iter().map(|((_, key), value)| (key.clone(), value.clone())).collect();
                 // Every change makes a twoskip file longer, also one to a shorter note.
                 self.annotated += 1;
                 let (key, value) = (emit_key(b"another", b"/comment", OWNER_TOKEN), vec![b'x'; 64 * self.annotated]);
@@ -197,7 +198,9 @@ impl Past {
                 records.sort();
                 self.host.files.insert(ANNOTATIONS.to_owned(), twoskip::emit(&records, n % 1000));
             }
-            Change::Neighbour { n } => drop(self.host.folder(&format!("user.bob.F{}", n % 40)).deliver(b"To: bob\r\n\r\nHello\r\n")),
+            Change::Neighbour { n } => {
+                drop(self.host.folder(&format!("user.bob.F{}", n % 40)).deliver(b"To: bob\r\n\r\nHello\r\n"))
+            }
             Change::Restored { version } => {
                 // Without SHA-1s in the index, a UID that is given twice is for ever the first message that had it.
                 let old = self.copies.get(version as usize % self.copies.len().max(1)).filter(|_| self.index >= 10)?.clone();

@@ -236,7 +236,8 @@ pub fn play<T>(
     mut order: Order,
     between: &mut dyn FnMut(Between<'_>) -> Option<Act>,
 ) -> Played {
-    let mut stage = Stage { disks, actors, wire, lanes: Default::default(), hits: Hits::default(), ops: 0, elapsed: Time::ZERO };
+    let mut stage =
+        Stage { disks, actors, wire, lanes: Default::default(), hits: Hits::default(), ops: 0, elapsed: Time::ZERO };
     let curtain = stage.go_on(&mut order, between);
     // Whoever is still there is ended by those who started him.
     let Stage { disks, actors, lanes, .. } = &mut stage;
