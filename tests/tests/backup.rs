@@ -710,3 +710,56 @@ fn whatever_operation_fails_a_note_is_in_the_next_snapshot() {
         }
     }
 }
+
+/// Life 11448: a folder could not be read; then a message of another one vanished, and all was read once more but for that
+/// folder, of which nothing was said.
+#[test]
+fn a_folder_that_could_not_be_read_is_read_or_told_when_all_is_read_once_more() {
+    let (mut disk, mut host) = world();
+    backup(&mut disk).unwrap();
+    host.folder(ANNA).deliver(&story::mail(40, 3000));
+    let uid = host.folder("user.anna.Sent").deliver(&story::mail(41, 3000));
+    host.publish(&mut disk);
+    later(&mut disk, 100_000);
+    let index = host.image(&host.meta_place(ANNA, "cyrus.index")).unwrap();
+    let expected = Guid::of(index);
+    let (mut reads, mut ops) = (0, 0);
+    let read = format!("read {uid}.");
+    drive_watched(&mut disk.clone(), run, &mut |disk, op| {
+        ops += 1;
+        if disk.describe(op) == read {
+            reads = ops;
+        }
+    })
+    .finished()
+    .unwrap();
+    assert!(reads > 60, "{reads}");
+    let mut told = 0;
+    for at in 1..reads {
+        let (mut disk, mut host) = (disk.clone(), host.clone());
+        disk.plan(at, Trouble::Fail(Fault::Os(5)));
+        let mut running = Running::new(&disk, run);
+        let mut ops = 0;
+        let report = loop {
+            ops += 1;
+            if ops == reads {
+                let message = host.folder("user.anna.Sent").messages.last_mut().unwrap();
+                (message.expunged, message.unlinked) = (true, true);
+                host.folder("user.anna.Sent").modseq += 1;
+                host.publish(&mut disk);
+            }
+            match running.step(&mut disk, &mut |_, _| {}) {
+                Step::Did => {}
+                Step::Finished(report) => break report,
+                Step::Crashed => unreachable!("nothing crashes"),
+            }
+        };
+        let Ok(report) = report else { continue };
+        let table = table(&mut disk, When::Newest);
+        let is_read = table.folder(b"INBOX").unwrap().file("cyrus.index").unwrap().sha1 == expected;
+        let is_told = report.problems.iter().any(|p| matches!(p, Problem::Folder { folder, .. } if folder == b"INBOX"));
+        assert!(is_read || is_told, "operation {at}: {report:?}");
+        told += u32::from(is_told);
+    }
+    assert!((1..reads / 2).contains(&told), "told {told} times of {reads}");
+}

@@ -303,7 +303,7 @@ impl Run<'_, '_> {
         damage.into_iter().for_each(|d| self.report.problem(Problem::Archive { error: d.into() }));
         let known = known.without(&self.doubt);
         let mut bodies = Bodies::new(self.io, self.owner, writer, known, self.settings.read_rate);
-        let fetched = match self.fetch_all(&mut bodies, &mut capture).await {
+        let fetched = match self.fetch_all(&mut bodies, &mut capture, &wanted).await {
             Ok(fetched) => fetched,
             Err(error) => {
                 // What came before the connection was cut, or somebody wanted it to stop, is worth keeping. Whether that works
@@ -327,6 +327,7 @@ impl Run<'_, '_> {
         &mut self,
         bodies: &mut Bodies<'_>,
         capture: &mut Capture,
+        wanted: &Wanted,
     ) -> Result<BTreeMap<Vec<u8>, FolderBodies>, Error> {
         let mut fetched = self.fetch(bodies, capture).await?;
         for _ in 1..CAPTURES_MAX {
@@ -334,10 +335,10 @@ impl Run<'_, '_> {
                 break;
             }
             // Files vanished between capture and reading: expunged and unlinked, or moved. Look again.
-            let wanted = Wanted {
-                folders: capture.folders.keys().map(|name| (name.clone(), Want::Read)).collect(),
-                states: capture.states.keys().cloned().collect(),
-            };
+            // What could not be read is wanted still.
+            let mut wanted = wanted.clone();
+            wanted.folders.extend(capture.folders.keys().chain(capture.failed.keys()).map(|name| (name.clone(), Want::Read)));
+            wanted.states.extend(capture.states.keys().chain(capture.failed_states.keys()).cloned());
             let first = core::mem::take(&mut capture.pass);
             core::mem::take(capture).finish(self.io).await;
             *capture = self.capture_annotated(&first, &wanted).await?;
@@ -361,8 +362,8 @@ impl Run<'_, '_> {
         let mut capture = self.capture(first, &wanted).await?;
         let ask = Ask { annotate: true, annotations_db: None, ..self.ask.clone() };
         for _ in 1..CAPTURES_MAX {
-            // Without a tuple they are compared next time.
-            if capture.pass.annotations_db.is_none() || capture.pass.annotations_db == first.annotations_db {
+            // A tuple that is too young to be trusted is none: what the first pass saw may not be what is there now.
+            if capture.pass.annotations_db == first.annotations_db {
                 return Ok(capture);
             }
             let pass = match self.origin.pass(self.io, self.owner, &ask).await {
@@ -384,6 +385,7 @@ impl Run<'_, '_> {
             capture = self.capture(first, &wanted).await?;
         }
         capture.pass.annotations_db = None;
+        self.report.unsettled = true;
         Ok(capture)
     }
 

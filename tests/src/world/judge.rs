@@ -37,6 +37,8 @@ struct Kept {
     state: Option<Rc<State>>,
     /// Messages that it names and the archive does not have, because they were gone.
     excused: BTreeSet<Guid>,
+    /// Nothing was told to be missing or to be other than the index says.
+    is_whole: bool,
     /// A compaction that nobody has heard of may have dropped it.
     may_go: bool,
 }
@@ -63,7 +65,7 @@ pub struct Store {
     /// What must be the archive's beginning: of the one that was acknowledged last.
     bytes: Vec<u8>,
     /// The first state of the earliest run since then that was not acknowledged.
-    open_from: Option<usize>,
+    pub(super) open_from: Option<usize>,
     /// A peer has lied since the last run that ended well.
     lied: bool,
     /// A compaction was cut off: either archive may be there.
@@ -98,7 +100,7 @@ impl Store {
 
     /// True if every message that a snapshot names is in the archive.
     pub fn is_complete(&self) -> bool {
-        self.kept.values().all(|kept| kept.excused.is_empty())
+        !self.lied && self.kept.values().all(|kept| kept.is_whole)
     }
 
     /// What must still be there: by asking for each moment of the policy one by one, hour by hour.
@@ -235,7 +237,7 @@ impl World {
         is_disturbed: bool,
     ) -> Result<Kept, String> {
         let store = &self.stores[n];
-        let mut kept = Kept { time: at.commit.time, state: None, excused: BTreeSet::new(), may_go: false };
+        let mut kept = Kept { time: at.commit.time, state: None, excused: BTreeSet::new(), is_whole: false, may_go: false };
         if store.lied {
             return Ok(kept);
         }
@@ -261,6 +263,7 @@ impl World {
             // What stays as it was lacks what it lacked.
             kept.excused.extend(before.into_iter().flat_map(|before| &before.excused));
         }
+        kept.is_whole = kept.excused.is_empty() && report.is_some_and(|report| report.problems_count == 0);
         kept.state = Some(with_unseen(&state, &unseen, before.and_then(|kept| kept.state.as_ref())));
         Ok(kept)
     }
@@ -294,7 +297,8 @@ impl World {
         let (Some(now), Some(before)) = (newest.next(), newest.next()) else { return Ok(()) };
         let (Some(now), Some(before)) = (&now.state, &before.state) else { return Ok(()) };
         let is_loss = vanished || now.messages() * 2 < before.messages();
-        let is_new = look.snapshots.len() == 1 && report.problems_count == 0;
+        // If the commit is of a run that was cut, it has the alarm.
+        let is_new = look.snapshots.len() == 1 && report.problems_count == 0 && report.commit.is_some();
         match (is_loss, report.alarm) {
             (true, None) if is_new => Err(format!("{} of {} messages, and no alarm", now.messages(), before.messages())),
             (false, Some(alarm)) if is_new => Err(format!("a false alarm: {alarm:?}")),
@@ -515,9 +519,11 @@ impl World {
                 return Err(format!("a reader saw another {name} in snapshot {number}, during states {span:?}"));
             }
         }
-        let newest = self.stores[n].kept.keys().next_back();
+        let newest = self.stores[n].kept.iter().next_back().filter(|(_, kept)| !kept.may_go);
         match newest {
-            Some(newest) if !seen.contains_key(newest) => Err(format!("a reader did not see snapshot {newest}")),
+            Some((newest, _)) if !seen.contains_key(newest) => {
+                Err(format!("a reader did not see snapshot {newest}, but {:?}", seen.keys().collect::<Vec<_>>()))
+            }
             _ => Ok(()),
         }
     }
@@ -611,10 +617,10 @@ impl World {
         if self.chance.upto(7) == 0 {
             let disk = self.stores[n].disk;
             let read = drive(&mut self.disks[disk], life::snapshots).finished();
-            let is_whole = self.stores[n].kept.values().all(|kept| kept.excused.is_empty());
+            let is_whole = self.stores[n].is_complete();
             match read {
                 Ok(seen) => self.what_a_reader_saw(n, (0, 0), Ok(seen))?,
-                Err(error) if is_whole && !self.stores[n].lied => return Err(format!("reading all back: {error}")),
+                Err(error) if is_whole => return Err(format!("reading all back: {error}")),
                 Err(_) => {}
             }
         }

@@ -84,6 +84,8 @@ pub struct World {
     pub tally: Tally,
     /// One line for each step, if they are wanted.
     told: Option<Vec<String>>,
+    /// Operations of the last run or compaction, if anything is told.
+    last_ops: Vec<String>,
 }
 
 /// What came about in a play.
@@ -132,7 +134,7 @@ impl World {
         }
         let past = Past::new(traits.index, &mut disks[0]);
         let (chance, tally) = (Sampler::new(seed ^ 0x776F_726C), Tally::default());
-        World { traits: traits.clone(), disks, past, stores, chance, tally, told: None }
+        World { traits: traits.clone(), disks, past, stores, chance, tally, told: None, last_ops: Vec::new() }
     }
 
     /// Lives a life to its end; what is wrong, if anything is.
@@ -142,12 +144,17 @@ impl World {
         (world.tally, check)
     }
 
-    /// The same, told in words: one line for each step, then what is wrong.
+    /// The same, told in words: some lines for each step; if something is wrong, also the operations of the last.
     pub fn tell(life: &Life) -> (Vec<String>, Check) {
         let mut world = World::new(&life.traits, life.seed);
         world.told = Some(Vec::new());
         let check = world.go_through(life);
-        (world.told.unwrap_or_default(), check)
+        let mut told = world.told.unwrap_or_default();
+        if check.is_err() {
+            told.push(String::from("        the last operations:"));
+            told.append(&mut world.last_ops);
+        }
+        (told, check)
     }
 
     /// The SHA-1 of all that a life leaves on all disks.
@@ -161,7 +168,9 @@ impl World {
     fn go_through(&mut self, life: &Life) -> Check {
         for (n, step) in life.steps.iter().enumerate() {
             self.tell_step(n, step);
-            self.step(step).map_err(|why| format!("step {n}: {why}"))?;
+            let check = self.step(step);
+            self.tell_stores();
+            check.map_err(|why| format!("step {n}: {why}"))?;
         }
         self.end().map_err(|why| format!("at the end: {why}"))?;
         self.tally.lives = 1;
@@ -179,6 +188,15 @@ impl World {
     fn say(&mut self, what: impl FnOnce() -> String) {
         if let Some(told) = &mut self.told {
             told.push(format!("        {}", what()));
+        }
+    }
+
+    /// What is in the stores, if that is to be told and has changed.
+    fn tell_stores(&mut self) {
+        for n in 0..self.stores.len() {
+            let files = self.disks[self.stores[n].disk].store();
+            let listed: Vec<String> = files.iter().map(|(name, content)| format!("{name} {}", content.len())).collect();
+            self.say(|| format!("store {n}: {}", listed.join(", ")));
         }
     }
 
@@ -275,7 +293,7 @@ impl World {
                 self.after_trouble(n, span, came)
             }
             // Nobody has such a user, and nobody ever had.
-            Err(Error::Refused(_)) if self.stores[n].may_be_empty() && self.was_empty(span) => Ok(()),
+            Err(Error::Refused(_)) if self.may_be_empty(n, span.1) && self.was_empty(span) => Ok(()),
             Err(error) => Err(format!("an error without a cause: {error}")),
         }
     }
@@ -287,6 +305,11 @@ impl World {
             Error::World { fault: OsFault::Driver, .. } => Err(format!("the core made a mistake: {error}")),
             _ => Ok(()),
         }
+    }
+
+    /// True if the newest snapshot may be one without any folder: also that of a run that was cut off.
+    fn may_be_empty(&self, n: usize, last: usize) -> bool {
+        self.stores[n].may_be_empty() || self.stores[n].open_from.is_some_and(|first| self.was_empty((first, last)))
     }
 
     fn was_empty(&self, (first, last): (usize, usize)) -> bool {
@@ -339,8 +362,14 @@ impl World {
         let faults = faults.iter().filter(|fault| has_sha1 || !matches!(fault, Fault::Flip { .. }));
         let mut coming: Vec<Coming<'_>> = faults.map(|fault| Coming { fault, came: false }).collect();
         let mut held: Option<Time> = None;
-        let World { disks, past, tally, .. } = self;
+        let disks_of: Vec<usize> = actors.iter().map(|actor| actor.disk).collect();
+        let World { disks, past, tally, told, last_ops, .. } = self;
+        last_ops.clear();
         let mut between = |mut b: Between<'_>| {
+            if told.is_some() {
+                let Between { done, who, .. } = b;
+                last_ops.push(format!("{done:9} {who} {}", b.disks[disks_of[who]].describe(b.next)));
+            }
             happen(&mut b, past, todo, &mut held);
             let index = coming.iter().position(|coming| !coming.came && comes(coming.fault, &b))?;
             coming[index].came = true;
