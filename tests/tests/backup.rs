@@ -723,21 +723,23 @@ fn a_folder_that_could_not_be_read_is_read_or_told_when_all_is_read_once_more() 
     later(&mut disk, 100_000);
     let index = host.image(&host.meta_place(ANNA, "cyrus.index")).unwrap();
     let expected = Guid::of(index);
-    let (mut reads, mut ops) = (0, 0);
-    let read = format!("read {uid}.");
-    drive_watched(&mut disk.clone(), run, &mut |disk, op| {
-        ops += 1;
-        if disk.describe(op) == read {
-            reads = ops;
-        }
-    })
-    .finished()
-    .unwrap();
-    assert!(reads > 60, "{reads}");
+    // The operation that reads the new message of Sent.
+    let reading = |mut disk: SimDisk| {
+        let (mut reads, mut ops) = (None, 0);
+        let outcome = drive_watched(&mut disk, run, &mut |disk, op| {
+            ops += 1;
+            if disk.describe(op) == format!("read {uid}.") {
+                reads = Some(ops);
+            }
+        });
+        outcome.finished().is_ok().then_some(reads).flatten()
+    };
+    let last = reading(disk.clone()).unwrap();
     let mut told = 0;
-    for at in 1..reads {
+    for at in 1..last {
         let (mut disk, mut host) = (disk.clone(), host.clone());
         disk.plan(at, Trouble::Fail(Fault::Os(5)));
+        let Some(reads) = reading(disk.clone()) else { continue };
         let mut running = Running::new(&disk, run);
         let mut ops = 0;
         let report = loop {
@@ -761,5 +763,5 @@ fn a_folder_that_could_not_be_read_is_read_or_told_when_all_is_read_once_more() 
         assert!(is_read || is_told, "operation {at}: {report:?}");
         told += u32::from(is_told);
     }
-    assert!((1..reads / 2).contains(&told), "told {told} times of {reads}");
+    assert!(told < 3, "{told} times INBOX could not be read, though it could be read later");
 }

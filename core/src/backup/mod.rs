@@ -488,10 +488,9 @@ impl Run<'_, '_> {
         let mut unseen = 0;
         for (name, error) in capture.failed.iter().chain(capture.pass.unreadable.iter().map(|(n, e)| (n, e))) {
             self.report.problem(Problem::Folder { folder: name.clone(), error: error.clone() });
-            // The folder lives, as far as anybody knows: what the archive has of it stays as it is.
-            if let Some(row) = self.old.folder(name) {
+            if let Some(row) = self.stays(&capture.pass, name, &next.table) {
                 unseen = row.exists.saturating_add(row.expunged).saturating_add(unseen);
-                next.table.folders.push(row.clone());
+                next.table.folders.push(row);
             }
         }
         next.table.folders.sort_by(|a, b| a.name.cmp(&b.name));
@@ -514,6 +513,20 @@ impl Run<'_, '_> {
             next.table.databases.push(DatabaseRow { name: String::from("annotations"), tuple });
         }
         self.commit(writer, next.table, next.dead).await
+    }
+
+    /// What there is of a folder that could not be read. It lives, as far as anybody knows: what the archive has of it stays as
+    /// it is, under the name that it has now. `next` is what was read.
+    fn stays(&self, pass: &Pass, name: &[u8], next: &Table) -> Option<FolderRow> {
+        let of_name = self.old.folder(name);
+        let row = match pass.folders.iter().find(|f| f.name == name).and_then(|f| f.id.as_ref()) {
+            Some(id) => of_name.filter(|row| row.id == *id).or_else(|| self.old.folders.iter().find(|row| row.id == *id)),
+            None => of_name,
+        }?;
+        // What had this name may have been found under another one.
+        let had = |name: &[u8]| self.old.folder(name).is_some_and(|old| old.id == row.id);
+        let is_elsewhere = next.folders.iter().any(|other| other.id == row.id && other.name != name && !had(&other.name));
+        (!is_elsewhere).then(|| FolderRow { name: name.to_vec(), ..row.clone() })
     }
 
     async fn commit(&mut self, writer: &mut Writer, table: Table, dead: u64) -> Result<(), Error> {

@@ -434,6 +434,7 @@ impl Client {
             out: Capture::default(),
             made: BTreeMap::new(),
             had: BTreeMap::new(),
+            rechecked: BTreeMap::new(),
             refused: BTreeSet::new(),
             room: ANNOTATIONS_MAX,
         };
@@ -708,6 +709,8 @@ struct Work<'a> {
     made: BTreeMap<Vec<u8>, Option<Tuple>>,
     /// Properties of the user files that were fetched.
     had: BTreeMap<Vec<u8>, Tuple>,
+    /// Folders that were rechecked and found unchanged, as they were listed then.
+    rechecked: BTreeMap<Vec<u8>, Listed>,
     /// Folders that were listed and then refused, once.
     refused: BTreeSet<Vec<u8>>,
     /// How many bytes of annotations may still come.
@@ -726,7 +729,10 @@ impl Work<'_> {
             let same = captured.folder.tuples == listed.tuples && captured.id == listed.id && made == listed.made;
             return if same { None } else { Some(Want::Read) };
         }
-        if self.out.failed.contains_key(name) || self.out.same.contains_key(name) {
+        if let Some(rechecked) = self.rechecked.get(name) {
+            return if rechecked.is_same(listed) { None } else { Some(Want::Read) };
+        }
+        if self.out.failed.contains_key(name) {
             return None;
         }
         let first = self.first.folders.binary_search_by(|f| f.name[..].cmp(name)).ok().map(|at| &self.first.folders[at]);
@@ -759,6 +765,8 @@ impl Work<'_> {
         begun: Time,
     ) -> Result<(), Error> {
         self.out.forget(name);
+        self.out.same.remove(name);
+        self.rechecked.remove(name);
         match answer.and_then(|files| self.judge(name, listed, want, files, begun)) {
             Ok(Judged::Whole(captured, files, made)) => {
                 self.room -= made.map_or(0, |made| made.size);
@@ -768,7 +776,10 @@ impl Work<'_> {
                     self.out.put_file(self.io, name, file, content).await?;
                 }
             }
-            Ok(Judged::Same { young }) => drop(self.out.same.insert(name.to_vec(), young)),
+            Ok(Judged::Same { young }) => {
+                self.out.same.insert(name.to_vec(), young);
+                self.rechecked.insert(name.to_vec(), listed.clone());
+            }
             // The next list shows it.
             Ok(Judged::Replaced) => {}
             // One that went away meanwhile is in no list any more. One that is refused again is there, and cannot be had.

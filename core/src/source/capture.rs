@@ -198,7 +198,7 @@ pub async fn capture(
     wanted: &Wanted,
     ask: &Ask,
 ) -> Result<Capture, Error> {
-    let mut work = Work { site, owner, first, wanted, ask, out: Capture::default() };
+    let mut work = Work { site, owner, first, wanted, ask, out: Capture::default(), rechecked: BTreeMap::new() };
     let deadline = io.now().plus(work.site.patience().wait);
     settle(io, newest(first, wanted), resolution(first)).await?;
     let mut fruitless = 0;
@@ -225,7 +225,8 @@ pub async fn capture_folder(site: &mut Site, io: &Io, owner: &Owner, folder: &Fo
     let first = Pass { folders: alloc::vec![folder.clone()], ..Pass::default() };
     let (wanted, ask) = (Wanted::default(), Ask::default());
     let deadline = io.now().plus(site.patience().wait);
-    let mut work = Work { site, owner, first: &first, wanted: &wanted, ask: &ask, out: Capture::default() };
+    let mut work =
+        Work { site, owner, first: &first, wanted: &wanted, ask: &ask, out: Capture::default(), rechecked: BTreeMap::new() };
     let result = loop {
         match work.one(io, folder, deadline).await {
             Err(Error::Busy { .. }) if io.now() < deadline => {}
@@ -249,6 +250,8 @@ struct Work<'a> {
     wanted: &'a Wanted,
     ask: &'a Ask,
     out: Capture,
+    /// Folders that were rechecked and found unchanged, as they were then.
+    rechecked: BTreeMap<Vec<u8>, Folder>,
 }
 
 /// One hold of the user lock.
@@ -259,6 +262,12 @@ struct Hold {
     by_user: bool,
     lock: FolderLock,
     patience: Patience,
+}
+
+/// True if the folder has not changed between two looks, as far as stats and mailboxes.db tell. Another one of the same name
+/// has another entry.
+fn is_as(before: &Folder, now: &Folder) -> bool {
+    before.tuples == now.tuples && before.entry == now.entry && before.id == now.id
 }
 
 impl Hold {
@@ -354,17 +363,17 @@ impl Work<'_> {
     /// What is to be done about a folder in this round.
     fn want(&self, folder: &Folder) -> Option<Want> {
         if let Some(captured) = self.out.folders.get(&folder.name) {
-            let same = captured.folder.tuples == folder.tuples && captured.folder.entry == folder.entry;
-            return if same { None } else { Some(Want::Read) };
+            return if is_as(&captured.folder, folder) { None } else { Some(Want::Read) };
         }
-        if self.out.failed.contains_key(&folder.name) || self.out.same.contains_key(&folder.name) {
+        if let Some(rechecked) = self.rechecked.get(&folder.name) {
+            return if is_as(rechecked, folder) { None } else { Some(Want::Read) };
+        }
+        if self.out.failed.contains_key(&folder.name) {
             return None;
         }
         let before = self.first.folders.binary_search_by(|f| f.name.cmp(&folder.name)).ok().map(|i| &self.first.folders[i]);
         match before {
-            Some(before) if before.tuples == folder.tuples && before.entry == folder.entry => {
-                self.wanted.folders.get(&folder.name).copied()
-            }
+            Some(before) if is_as(before, folder) => self.wanted.folders.get(&folder.name).copied(),
             _ => Some(Want::Read),
         }
     }
@@ -380,6 +389,8 @@ impl Work<'_> {
         coarse: Span,
     ) -> Result<bool, Error> {
         self.out.forget(&folder.name);
+        self.out.same.remove(&folder.name);
+        self.rechecked.remove(&folder.name);
         let begun = io.now();
         let until = if hold.by_user { hold.until } else { begun.plus(hold.patience.hold) };
         let outcome = match lock_folder(io, folder, hold.lock, until).await {
@@ -402,6 +413,7 @@ impl Work<'_> {
             Ok(Seen::Same) => {
                 let young = folder.tuples.iter().flatten().any(|t| is_young(t, clock, coarse));
                 self.out.same.insert(folder.name.clone(), young);
+                self.rechecked.insert(folder.name.clone(), folder.clone());
                 Ok(true)
             }
             Ok(Seen::Vanished) => Ok(self.without_index(folder)),

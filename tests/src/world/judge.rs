@@ -264,7 +264,7 @@ impl World {
             kept.excused.extend(before.into_iter().flat_map(|before| &before.excused));
         }
         kept.is_whole = kept.excused.is_empty() && report.is_some_and(|report| report.problems_count == 0);
-        kept.state = Some(with_unseen(&state, &unseen, before.and_then(|kept| kept.state.as_ref())));
+        kept.state = Some(with_unseen(&state, &unseen, before.and_then(|kept| kept.state.as_ref()), table)?);
         Ok(kept)
     }
 
@@ -273,7 +273,8 @@ impl World {
         let Some((number, kept)) = self.stores[n].kept.iter().next_back() else {
             return Err(String::from("all is saved, and there is no snapshot"));
         };
-        if report.commit == Some(*number) || came.trouble {
+        // Beside somebody else nobody says which snapshot is whose.
+        if report.commit == Some(*number) || came.trouble || came.beside.is_some() && self.stores[n].kind == Kind::Stock {
             return Ok(());
         }
         let Some(state) = &kept.state else { return Ok(()) };
@@ -673,18 +674,28 @@ fn is_unsure(report: &Report) -> bool {
 }
 
 /// A state in which folders that were not looked at are what they were.
-fn with_unseen(state: &Rc<State>, unseen: &BTreeSet<Vec<u8>>, before: Option<&Rc<State>>) -> Rc<State> {
+fn with_unseen(
+    state: &Rc<State>,
+    unseen: &BTreeSet<Vec<u8>>,
+    before: Option<&Rc<State>>,
+    table: &Table,
+) -> Result<Rc<State>, String> {
     if unseen.is_empty() {
-        return state.clone();
+        return Ok(state.clone());
     }
-    let mut state = State::clone(state);
+    let mut with = State::clone(state);
+    let had = |id: &[u8]| before.and_then(|before| before.folders.values().find(|folder| folder.id.as_bytes() == id));
     for name in unseen {
-        match before.and_then(|before| before.folders.get(name)) {
-            Some(folder) => drop(state.folders.insert(name.clone(), folder.clone())),
-            None => drop(state.folders.remove(name)),
+        match table.folder(name).and_then(|row| had(&row.id)) {
+            Some(folder) => drop(with.folders.insert(name.clone(), folder.clone())),
+            None => drop(with.folders.remove(name)),
+        }
+        let lives = state.folders.get(name).filter(|folder| had(folder.id.as_bytes()).is_some());
+        if lives.is_some_and(|folder| table.folders.iter().all(|row| row.id != folder.id.as_bytes())) {
+            return Err(format!("{} could not be read, and is lost", String::from_utf8_lossy(name)));
         }
     }
-    Rc::new(state)
+    Ok(Rc::new(with))
 }
 
 /// Who ran beside, for a person.
