@@ -630,7 +630,7 @@ fn annotate(host: &mut Host, note: &str) {
 /// What the newest snapshot has of the note of Sent.
 fn note_of(disk: &mut SimDisk) -> Guid {
     let table = table(disk, When::Newest);
-    table.folder(b"INBOX.Sent").unwrap().file("cyrus.mailbox_annotations").unwrap().sha1
+    table.folder(b"INBOX.Sent").expect("Sent").file("cyrus.mailbox_annotations").expect("a note").sha1
 }
 
 /// A world whose first snapshot has a note, and the SHA-1s of that one and of a later one.
@@ -639,13 +639,13 @@ fn noted() -> (SimDisk, Host, [Guid; 2]) {
         let (mut disk, mut host) = world();
         annotate(&mut host, note);
         host.publish(&mut disk);
-        assert!(backup(&mut disk).unwrap().is_clean());
+        assert!(backup(&mut disk).expect("a run").is_clean());
         note_of(&mut disk)
     });
     let (mut disk, mut host) = world();
     annotate(&mut host, "a note");
     host.publish(&mut disk);
-    backup(&mut disk).unwrap();
+    backup(&mut disk).expect("a run");
     (disk, host, notes)
 }
 

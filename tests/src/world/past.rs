@@ -149,7 +149,9 @@ impl Past {
     /// `None` if there was nothing to be done.
     fn change(&mut self, change: &Change) -> Option<()> {
         match *change {
-            Change::Deliver { folder, size, n } => drop(self.folder(folder)?.deliver(&story::mail(n, size as usize))),
+            Change::Deliver { folder, size, n } => {
+                self.folder(folder)?.deliver(&story::mail(n, size as usize));
+            }
             Change::Flag { folder, message, flags } => {
                 let folder = self.folder(folder)?;
                 let uid = pick(folder, message)?.0;
@@ -199,7 +201,7 @@ impl Past {
                 self.host.files.insert(ANNOTATIONS.to_owned(), twoskip::emit(&records, n % 1000));
             }
             Change::Neighbour { n } => {
-                drop(self.host.folder(&format!("user.bob.F{}", n % 40)).deliver(b"To: bob\r\n\r\nHello\r\n"))
+                self.host.folder(&format!("user.bob.F{}", n % 40)).deliver(b"To: bob\r\n\r\nHello\r\n");
             }
             Change::Restored { version } => {
                 // Without SHA-1s in the index, a UID that is given twice is for ever the first message that had it.
@@ -281,7 +283,7 @@ impl Past {
             _ => ("sieve/main.bc", format!("/var/spool/sieve/{at}/main.bc")),
         };
         let name = name.as_bytes().to_vec();
-        if which > 1 && n % 4 == 0 {
+        if which > 1 && n.is_multiple_of(4) {
             self.files.remove(&name);
             self.host.files.remove(&path);
             return Some(());
