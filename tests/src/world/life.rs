@@ -1,8 +1,8 @@
 //! What happens in a life, as data: the world it is in, and one step after the other.
 //!
 //! A life is made from a seed before anything of it is done, and each step means something in whatever state it finds the
-//! world: folders and messages are named by numbers that are taken modulo how many there are. So any steps can be left out of a life,
-//! which is how one that failed is made short.
+//! world: folders and messages are named by numbers that are taken modulo how many there are. So any steps can be left out of a
+//! life, which is how one that failed is made short.
 
 use super::stage::Wire;
 use crate::choose::{Choose, Sampler};

@@ -187,19 +187,7 @@ impl Past {
                 self.make(&name, id);
             }
             Change::File { which, n } => self.file(which, n)?,
-            Change::Annotate { folder, n } => {
-                let id = self.folder(folder)?.id.clone();
-                let key = emit_key(id.as_bytes(), b"/comment", OWNER_TOKEN);
-                self.annotations.insert((id, key), emit_value(format!("note {n}").as_bytes()));
-                let mut records: Vec<_> =
-                    self.annotations.iter().map(|((_, key), value)| (key.clone(), value.clone())).collect();
-                // Every change makes a twoskip file longer, also one to a shorter note.
-                self.annotated += 1;
-                let (key, value) = (emit_key(b"another", b"/comment", OWNER_TOKEN), vec![b'x'; 64 * self.annotated]);
-                records.push((key, emit_value(&value)));
-                records.sort();
-                self.host.files.insert(ANNOTATIONS.to_owned(), twoskip::emit(&records, n % 1000));
-            }
+            Change::Annotate { folder, n } => self.annotate(folder, n)?,
             Change::Neighbour { n } => {
                 self.host.folder(&format!("user.bob.F{}", n % 40)).deliver(b"To: bob\r\n\r\nHello\r\n");
             }
@@ -209,15 +197,33 @@ impl Past {
                 self.host.repacked.extend(old.keys().cloned());
                 self.host.folders = old;
             }
-            Change::Loss => {
-                for name in self.names() {
-                    let folder = self.host.folders.get_mut(&name)?;
-                    let gone = folder.messages.len().saturating_sub(1);
-                    folder.messages.drain(..gone);
-                    folder.modseq += 1;
-                }
-            }
+            Change::Loss => self.lose()?,
             Change::Vanish => return None,
+        }
+        Some(())
+    }
+
+    fn annotate(&mut self, folder: u32, n: u64) -> Option<()> {
+        let id = self.folder(folder)?.id.clone();
+        let key = emit_key(id.as_bytes(), b"/comment", OWNER_TOKEN);
+        self.annotations.insert((id, key), emit_value(format!("note {n}").as_bytes()));
+        let mut records: Vec<_> = self.annotations.iter().map(|((_, key), value)| (key.clone(), value.clone())).collect();
+        // Every change makes a twoskip file longer, also one to a shorter note.
+        self.annotated += 1;
+        let (key, value) = (emit_key(b"another", b"/comment", OWNER_TOKEN), vec![b'x'; 64 * self.annotated]);
+        records.push((key, emit_value(&value)));
+        records.sort();
+        self.host.files.insert(ANNOTATIONS.to_owned(), twoskip::emit(&records, n % 1000));
+        Some(())
+    }
+
+    /// All but the last message of each folder are gone.
+    fn lose(&mut self) -> Option<()> {
+        for name in self.names() {
+            let folder = self.host.folders.get_mut(&name)?;
+            let gone = folder.messages.len().saturating_sub(1);
+            folder.messages.drain(..gone);
+            folder.modseq += 1;
         }
         Some(())
     }
