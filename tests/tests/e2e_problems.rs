@@ -4,12 +4,14 @@
 //! Needs root and `tests/lab/cyrus-lab install 3.6`.
 
 use cylinder_core::guid::Guid;
-use cylinder_tests::cli::{Bench, Ran, append_many, message};
+use cylinder_tests::cli::{Bench, Ran, Running, append_many, message};
 use cylinder_tests::everyday::message_dir;
 use cylinder_tests::lab::Version;
+use cylinder_tests::proof::binary;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 /// A user with six messages in two folders, backed up.
 fn bench() -> Bench {
@@ -230,4 +232,52 @@ fn one_user_who_cannot_be_saved_does_not_stop_the_others() {
     }
     assert_eq!(bench.cylinder.show("carl", "INBOX/1"), message(20));
     bench.backup();
+}
+
+/// Everything that damage has cost comes back from the server, wherever in the archive the damage was, repaired before or
+/// after; what the server has lost too is named.
+#[test]
+fn what_damage_took_comes_back_from_the_server() {
+    let mut bench = bench();
+    append_many(&mut bench.imap, "INBOX", 20, 60);
+    bench.backup();
+    let archive = bench.cylinder.archive("anna");
+    let good = fs::read(&archive).expect("an archive");
+    let heal = |bench: &Bench| {
+        let mut command = Command::new(binary());
+        command.args(["heal", "anna", "--json", "--store"]).arg(bench.cylinder.store());
+        command.arg("--root").arg(bench.lab.root()).arg("--imapd-conf").arg(bench.lab.conf());
+        let ran = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())).end();
+        (ran.exit, ran.json().pop().unwrap_or_else(|| panic!("{ran:?}")))
+    };
+    let mut healed = 0;
+    for eighth in 1..8 {
+        let mut bad = good.clone();
+        let at = good.len() * eighth / 8;
+        bad[at..at + 200].fill(0);
+        fs::write(&archive, &bad).expect("a damaged archive");
+        assert_ne!(bench.cylinder.read(&["verify", "anna"]).exit, 0, "at {at}");
+        if eighth % 2 == 0 {
+            bench.cylinder.read(&["repair", "anna"]);
+        }
+        let (exit, told) = heal(&bench);
+        assert_eq!((exit, &told["lost"]), (0, &Value::Array(Vec::new())), "at {at}: {told}");
+        healed += told["healed"].as_array().expect("a list").len();
+        if eighth % 2 == 1 {
+            bench.cylinder.read(&["repair", "anna"]);
+        }
+        has_all(&bench);
+        for n in 20..60 {
+            assert_eq!(bench.cylinder.show("anna", &Guid::of(&message(n)).to_hex()), message(n), "at {at}: message {n}");
+        }
+    }
+    assert!(healed > 20, "{healed}");
+    // A message that neither has.
+    let mut bad = good.clone();
+    bad[good.len() / 8..good.len() / 2].fill(0);
+    fs::write(&archive, &bad).expect("a damaged archive");
+    fs::remove_file(message_dir(&bench, "INBOX").join("24.")).expect("the file of UID 24");
+    let (exit, told) = heal(&bench);
+    let lost = Guid::of(&message(39)).to_hex();
+    assert_eq!((exit, &told["lost"]), (3, &Value::Array(vec![lost.into()])), "{told}");
 }

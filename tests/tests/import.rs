@@ -1,7 +1,15 @@
 //! `cylinder import`: archives that `Cyrus::Backup` has written have the messages, folders and UIDs that the state beside them
 //! tells of, and what is damaged costs nothing else.
 
+use cylinder_core::error::Error;
+use cylinder_core::import::{self, Imported};
+use cylinder_core::io::{Io, Place};
+use cylinder_tests::crashes::{Effort, crashes, torn};
+use cylinder_tests::disk::SimDisk;
+use cylinder_tests::drive::{drive, drive_watched};
+use cylinder_tests::life;
 use cylinder_tests::proof::{Store, err, out, run_for};
+use cylinder_tests::story;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -137,4 +145,47 @@ fn damage_is_told_and_what_is_whole_comes_in() {
     assert_eq!((&lost["folder"], &lost["uid"]), (&"INBOX.Renamed2".into(), &2.into()));
     run_for(&mut store.command(&["verify"]), 0);
     assert!(folders(&store, "alice").contains(&String::from("INBOX.Renamed2")));
+}
+
+/// An import into the store of a simulated disk.
+async fn importing(io: Io) -> Result<Imported, Error> {
+    let settings = import::Settings { archive: story::settings(), archive_id: *b"sixteen bytes id" };
+    import::run(&io, &Place::host("/old/backupdata.tar.gz"), &life::anna(), &life::dir(), &settings).await
+}
+
+/// Whatever a crash leaves: there is no archive, or the whole one; another import makes the one or refuses the other, and what
+/// there is then is what an import without a crash makes.
+#[test]
+fn no_crash_of_an_import_leaves_half_an_archive() {
+    let mut before = SimDisk::new();
+    before.put_file(&Place::host("/old/backupdata.tar.gz"), fs::read(archive("dave@virt.example")).expect("an archive"));
+    let (mut disk, mut points) = (before.clone(), Vec::new());
+    drive_watched(&mut disk, importing, &mut |disk, op| {
+        points.push(disk.clone());
+        points.extend(torn(disk, op));
+    })
+    .finished()
+    .expect("an import");
+    points.push(disk.clone());
+    let whole = drive(&mut disk, life::snapshots).finished().expect("snapshots");
+    assert!(!whole.is_empty());
+    let (mut seen, mut none, mut all) = (BTreeSet::new(), 0, 0);
+    for point in points {
+        for (how, mut disk) in crashes(&point, Effort { enumerate_up_to: 6, samples: 40 }) {
+            if !seen.insert(disk.digest()) {
+                continue;
+            }
+            match (disk.content(&life::archive()).is_some(), drive(&mut disk, importing).finished()) {
+                (false, Ok(_)) => none += 1,
+                (true, Err(Error::Refused(why))) if why.contains("is there already") => all += 1,
+                (there, result) => panic!("{how}: an archive: {there}, then {result:?}"),
+            }
+            let snapshots = drive(&mut disk, life::snapshots).finished().unwrap_or_else(|error| panic!("{how}: {error}"));
+            assert_eq!(snapshots, whole, "{how}");
+            assert_eq!(disk.open_files(), 0, "{how}");
+            assert!(disk.store().keys().all(|name| !name.ends_with(".new")), "{how}: {:?}", disk.store().keys());
+        }
+    }
+    println!("{} states after crashes of an import: {none} without an archive, {all} with one", seen.len());
+    assert!(none > 30 && all > 2, "{none}, {all}");
 }
