@@ -2,9 +2,10 @@
 //! server and other people have.
 //!
 //! A [`life::Life`] is data, made from a seed: thirty days of a user on a mail server, backups into one or two stores,
-//! compaction, marks, and trouble. A [`World`] lives it: a model of the server ([`past`]), a disk for each host, and procedures
-//! of the core side by side ([`stage`], [`acts`]). After each step that claims success, and after each recovery, [`invariants`]
-//! are checked ([`judge`]). Everything is a function of the seed: there is no clock, no thread and no chance but that of the seed.
+//! compaction, marks, and trouble. A [`World`] lives it: a model of the server ([`past`]), a disk for each host, and
+//! procedures of the core side by side ([`stage`], [`acts`]). After each step that claims success, and after each recovery,
+//! [`invariants`] are checked ([`judge`]). Everything is a function of the seed: there is no clock, no thread and no chance
+//! but that of the seed.
 //!
 //! A life that fails is made short ([`shrink`]) and told in words.
 
