@@ -81,6 +81,7 @@ pub struct Client {
     dialect: Dialect,
     tags: u32,
     keeps_scripts: bool,
+    finds_ids: bool,
 }
 
 impl Client {
@@ -89,9 +90,9 @@ impl Client {
 
     /// Reads the greeting, which tells the dialect, and logs in. `login` must be an administrator.
     pub async fn open(stream: Stream, login: Login<'_>) -> Result<Client, Error> {
-        let mut client = Client { stream, dialect: Dialect::Server, tags: 0, keeps_scripts: false };
+        let mut client = Client { stream, dialect: Dialect::Server, tags: 0, keeps_scripts: false, finds_ids: false };
         let mut takes_plain = false;
-        loop {
+        let release = loop {
             let line = client.stream.some_line().await?.to_vec();
             if let Some(mechanisms) = line.strip_prefix(b"* SASL ") {
                 takes_plain = mechanisms.split(|&c| c == b' ').any(|mechanism| mechanism.eq_ignore_ascii_case(b"PLAIN"));
@@ -100,15 +101,16 @@ impl Client {
             } else if let Some(ok) = line.strip_prefix(b"* OK ") {
                 let is_server = ok.windows(11).any(|window| window == b"sync server");
                 client.dialect = if is_server { Dialect::Server } else { Dialect::Imap };
-                break;
+                break release_of(ok);
             } else if !line.starts_with(b"* ") || line.starts_with(b"* BYE") {
                 return Err(client.stream.unexpected(&line, "the greeting of a replication or IMAP server"));
             }
-        }
+        };
         if client.dialect == Dialect::Server && !takes_plain {
             return Err(client.stream.broken("takes no password on this connection (no PLAIN); set allowplaintext there"));
         }
         client.login(login).await?;
+        client.finds_ids = release.map_or(client.keeps_scripts, |release| release >= (3, 6));
         if client.keeps_scripts {
             // A client that does not say so may not send such mailboxes (`imap/sync_support.c: sync_apply_mailbox`).
             client.keeps_scripts = client.apply("CAPABILITIES", b"(SIEVE-MAILBOX)").await?.is_ok();
@@ -150,9 +152,14 @@ impl Client {
     }
 
     /// The mailboxes with these internal names, and those with these uniqueids, wherever they are.
+    ///
+    /// Before 3.6 a server that is asked for a uniqueid that it does not have looks for a mailbox without a name, and crashes
+    /// (`imap/sync_support.c: sync_mailbox_byuniqueid`; seen with 3.2). There a uniqueid is no key of anything, so those servers
+    /// are not asked, and only names tell. A server that hides its release is as new as its keeping scripts as messages says.
     pub async fn mailboxes(&mut self, names: &[&[u8]], ids: &[&[u8]]) -> Result<Answer<Vec<Mailbox>>, Error> {
         let mut found = Vec::new();
-        for (what, words) in [("MAILBOXES", names), ("UNIQUEIDS", ids)] {
+        let ids = if self.finds_ids { ids } else { &[] };
+        for (what, words) in [("MAILBOXES", names), ("UNIQUEIDS", ids)].into_iter().filter(|(_, words)| !words.is_empty()) {
             let list = Value::List(words.iter().map(|word| Value::Text(word.to_vec())).collect());
             match self.get(what, &list).await? {
                 Ok(values) => found.extend(values.iter().filter_map(mailbox)),
@@ -342,6 +349,14 @@ fn mailbox(value: &Value) -> Option<Mailbox> {
     })
 }
 
+/// The first two numbers of the release that a greeting tells, as `Cyrus sync server 3.6.1` and `Cyrus IMAP 3.2.6` do.
+fn release_of(greeting: &[u8]) -> Option<(u32, u32)> {
+    let text = core::str::from_utf8(greeting).ok()?;
+    let at = ["sync server ", "Cyrus IMAP "].iter().find_map(|before| Some(text.find(before)? + before.len()))?;
+    let mut numbers = text[at..].split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -356,6 +371,13 @@ mod tests {
             let (value, _) = dlist::parse("t", 0, line).expect("a dlist");
             assert_eq!(mailbox(&value), None);
         }
+    }
+
+    #[test]
+    fn greetings_tell_the_release() {
+        assert_eq!(release_of(b"imap.example Cyrus sync server 3.6.1-Debian-3.6.1-4+deb12u3"), Some((3, 6)));
+        assert_eq!(release_of(b"[CAPABILITY IMAP4rev1] imap Cyrus IMAP 3.10.2 server ready"), Some((3, 10)));
+        assert_eq!((release_of(b"imap server ready"), release_of(b"Cyrus IMAP server ready")), (None, None));
     }
 
     #[test]
