@@ -4,9 +4,11 @@
 use cylinder_core::error::Error;
 use cylinder_core::import::{self, Imported};
 use cylinder_core::io::{Io, Place};
+use cylinder_tests::cli::{Bench, Namespace, append_many, arrival};
 use cylinder_tests::crashes::{Effort, crashes, torn};
 use cylinder_tests::disk::SimDisk;
 use cylinder_tests::drive::{drive, drive_watched};
+use cylinder_tests::lab::{Lab, Version};
 use cylinder_tests::life;
 use cylinder_tests::proof::{Store, err, out, run_for};
 use cylinder_tests::story;
@@ -188,4 +190,27 @@ fn no_crash_of_an_import_leaves_half_an_archive() {
     }
     println!("{} states after crashes of an import: {none} without an archive, {all} with one", seen.len());
     assert!(none > 30 && all > 2, "{none}, {all}");
+}
+
+/// Backups go on after an import without fetching a message again: here the user has moved to a new server, on which every
+/// folder has another uniqueid and every message another UID.
+///
+/// Needs root and `tests/lab/cyrus-lab install 3.6`.
+#[test]
+fn after_an_import_only_what_is_new_comes_from_a_real_server() {
+    let mut bench = Bench::of(Lab::start(Version::V3_6, &[]), "alice", Namespace::DEFAULT);
+    let file = archive("alice");
+    assert_eq!(bench.cylinder.read(&["import", file.to_str().expect("text")]).exit, 0);
+    let folders = bench.cylinder.folders("alice");
+    let listed = folders.iter().flat_map(|folder| bench.cylinder.messages("alice", &folder.name, true));
+    let guids: BTreeSet<String> = listed.map(|listed| listed.guid).collect();
+    assert_eq!(guids.len(), 315);
+    for (n, guid) in (0..).zip(&guids) {
+        bench.imap.append("INBOX", &[], arrival(n), &bench.cylinder.show("alice", guid));
+    }
+    append_many(&mut bench.imap, "INBOX", 1, 3);
+    let told = bench.cylinder.backup_well("alice");
+    assert_eq!((&told["messages_added"], &told["messages"]), (&2.into(), &317.into()), "{told}");
+    bench.cylinder.verify("alice");
+    bench.cylinder.backup_nothing("alice");
 }

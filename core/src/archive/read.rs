@@ -65,12 +65,33 @@ pub struct Reader {
     /// Where the head's member ends.
     pub(super) end: u64,
     pub(super) state: End,
-    /// The metadata member that was read last, and its offset: the files of one folder stand beside each other.
-    held: RefCell<Option<(u64, Rc<Member>)>>,
+    /// The metadata members that were read last.
+    held: RefCell<Held>,
 }
 
 /// What a member's header says, and its content.
 type Member = (MemberInfo, Vec<u8>);
+
+/// How many metadata members are held, each of at most [`member::RAW_MAX`] bytes. The files of one folder stand beside each
+/// other, or where they were when they last changed; who compares two snapshots reads in twice as many places.
+const HELD_MAX: usize = 4;
+
+/// Members and their offsets, the one that was wanted last in front.
+#[derive(Default)]
+struct Held(Vec<(u64, Rc<Member>)>);
+
+impl Held {
+    fn find(&mut self, offset: u64) -> Option<Rc<Member>> {
+        let n = self.0.iter().position(|(at, _)| *at == offset)?;
+        self.0[..=n].rotate_right(1);
+        Some(self.0[0].1.clone())
+    }
+
+    fn hold(&mut self, offset: u64, member: Rc<Member>) {
+        self.0.truncate(HELD_MAX - 1);
+        self.0.insert(0, (offset, member));
+    }
+}
 
 /// The SHA-1s of all messages of an archive: 22 bytes for each.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -360,7 +381,8 @@ impl Reader {
         let mut left = entry.size;
         let mut next = at.member + u64::from(info.len);
         let mut more = info.flags & TO_BE_CONTINUED != 0;
-        let mut piece = bytes[start..].to_vec();
+        let inside = &bytes[start..];
+        let mut piece = inside[..usize::try_from(left).unwrap_or(usize::MAX).min(inside.len())].to_vec();
         loop {
             let take = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
             hash.update(&piece[..take]);
@@ -451,14 +473,12 @@ impl Reader {
 
     /// The member at `offset`, in which an entry begins.
     async fn first_member(&self, offset: u64) -> Result<Rc<Member>, Error> {
-        if let Some((at, member)) = &*self.held.borrow()
-            && *at == offset
-        {
-            return Ok(member.clone());
+        if let Some(member) = self.held.borrow_mut().find(offset) {
+            return Ok(member);
         }
         let member = Rc::new(self.member(offset).await?);
         if member.0.kind == Kind::Meta {
-            *self.held.borrow_mut() = Some((offset, member.clone()));
+            self.held.borrow_mut().hold(offset, member.clone());
         }
         Ok(member)
     }
