@@ -154,12 +154,16 @@ impl Client {
     /// The mailboxes with these internal names, and those with these uniqueids, wherever they are.
     ///
     /// Before 3.6 a server that is asked for a uniqueid that it does not have looks for a mailbox without a name, and crashes
-    /// (`imap/sync_support.c: sync_mailbox_byuniqueid`; seen with 3.2). There a uniqueid is no key of anything, so those servers
-    /// are not asked, and only names tell. A server that hides its release is as new as its keeping scripts as messages says.
+    /// (`imap/sync_support.c: sync_mailbox_byuniqueid`; seen with 3.2). There a uniqueid is no key of anything, so those
+    /// servers are not asked, and only names tell. A server that hides its release is 3.6 or later if it keeps scripts as
+    /// messages.
     pub async fn mailboxes(&mut self, names: &[&[u8]], ids: &[&[u8]]) -> Result<Answer<Vec<Mailbox>>, Error> {
         let mut found = Vec::new();
         let ids = if self.finds_ids { ids } else { &[] };
-        for (what, words) in [("MAILBOXES", names), ("UNIQUEIDS", ids)].into_iter().filter(|(_, words)| !words.is_empty()) {
+        for (what, words) in [("MAILBOXES", names), ("UNIQUEIDS", ids)] {
+            if words.is_empty() {
+                continue;
+            }
             let list = Value::List(words.iter().map(|word| Value::Text(word.to_vec())).collect());
             match self.get(what, &list).await? {
                 Ok(values) => found.extend(values.iter().filter_map(mailbox)),
