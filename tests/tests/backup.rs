@@ -587,28 +587,37 @@ fn whatever_operation_fails_nothing_acknowledged_is_lost_and_the_next_run_mends_
     }
 }
 
+/// A run before whose operation `at` something `happens`. How many operations it had, and what it came to.
+fn run_while(disk: &mut SimDisk, at: u32, happens: impl FnOnce(&mut SimDisk)) -> (u32, Result<Report, Error>) {
+    let (mut ops, mut running, mut happens) = (0, Running::new(disk, run), Some(happens));
+    loop {
+        ops += 1;
+        if ops == at
+            && let Some(happens) = happens.take()
+        {
+            happens(disk);
+        }
+        match running.step(disk, &mut |_, _| {}) {
+            Step::Did => {}
+            Step::Finished(report) => return (ops, report),
+            Step::Crashed => unreachable!("no crash was planned"),
+        }
+    }
+}
+
 #[test]
 fn every_moment_at_which_a_message_moves_leaves_it_in_one_of_the_folders() {
     let (disk, host) = world();
     for at in 1.. {
         let (mut disk, mut host) = (disk.clone(), host.clone());
-        let mut ops = 0;
-        let mut running = Running::new(&disk, run);
-        let report = loop {
-            ops += 1;
-            if ops == at {
-                // Cyrus would wait for the locks; an unlucky world does not even have them.
-                let moved = host.folder(ANNA).messages.remove(0);
-                host.folder(ANNA).modseq += 1;
-                host.folder("user.anna.Sent").deliver(&moved.content);
-                host.publish(&mut disk);
-            }
-            match running.step(&mut disk, &mut |_, _| {}) {
-                Step::Did => {}
-                Step::Finished(report) => break report.unwrap(),
-                Step::Crashed => unreachable!("nothing was planned"),
-            }
-        };
+        let (ops, report) = run_while(&mut disk, at, |disk| {
+            // Cyrus would wait for the locks; an unlucky world does not even have them.
+            let moved = host.folder(ANNA).messages.remove(0);
+            host.folder(ANNA).modseq += 1;
+            host.folder("user.anna.Sent").deliver(&moved.content);
+            host.publish(disk);
+        });
+        let report = report.unwrap();
         if ops < at {
             assert!(at > 30, "{at}");
             return;
@@ -659,19 +668,11 @@ fn every_moment_at_which_a_folder_is_annotated_has_the_note_in_the_next_snapshot
         let (mut disk, mut host) = (disk.clone(), host.clone());
         host.publish(&mut disk);
         later(&mut disk, 100_000);
-        let (mut ops, mut running) = (0, Running::new(&disk, run));
-        let report = loop {
-            ops += 1;
-            if ops == at {
-                annotate(&mut host, "another note, and a longer one");
-                host.publish(&mut disk);
-            }
-            match running.step(&mut disk, &mut |_, _| {}) {
-                Step::Did => {}
-                Step::Finished(report) => break report.unwrap(),
-                Step::Crashed => unreachable!("nothing was planned"),
-            }
-        };
+        let (ops, report) = run_while(&mut disk, at, |disk| {
+            annotate(&mut host, "another note, and a longer one");
+            host.publish(disk);
+        });
+        let report = report.unwrap();
         if ops < at {
             assert!(at > 60, "{at}");
             return;
@@ -740,22 +741,12 @@ fn a_folder_that_could_not_be_read_is_read_or_told_when_all_is_read_once_more() 
         let (mut disk, mut host) = (disk.clone(), host.clone());
         disk.plan(at, Trouble::Fail(Fault::Os(5)));
         let Some(reads) = reading(disk.clone()) else { continue };
-        let mut running = Running::new(&disk, run);
-        let mut ops = 0;
-        let report = loop {
-            ops += 1;
-            if ops == reads {
-                let message = host.folder("user.anna.Sent").messages.last_mut().unwrap();
-                (message.expunged, message.unlinked) = (true, true);
-                host.folder("user.anna.Sent").modseq += 1;
-                host.publish(&mut disk);
-            }
-            match running.step(&mut disk, &mut |_, _| {}) {
-                Step::Did => {}
-                Step::Finished(report) => break report,
-                Step::Crashed => unreachable!("nothing crashes"),
-            }
-        };
+        let (_, report) = run_while(&mut disk, reads, |disk| {
+            let message = host.folder("user.anna.Sent").messages.last_mut().unwrap();
+            (message.expunged, message.unlinked) = (true, true);
+            host.folder("user.anna.Sent").modseq += 1;
+            host.publish(disk);
+        });
         let Ok(report) = report else { continue };
         let table = table(&mut disk, When::Newest);
         let is_read = table.folder(b"INBOX").unwrap().file("cyrus.index").unwrap().sha1 == expected;
