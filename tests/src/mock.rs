@@ -32,6 +32,9 @@ pub struct MockBox {
     pub messages: Vec<MockMessage>,
 }
 
+/// Something that another client does.
+pub type Act = fn(&mut Mock);
+
 /// The server.
 #[derive(Clone, Debug)]
 pub struct Mock {
@@ -49,6 +52,8 @@ pub struct Mock {
     pub forbidden: BTreeSet<String>,
     /// Commands that were begun.
     pub commands: Vec<String>,
+    /// What another client does before the command of this number is answered.
+    pub other: Option<(usize, Act)>,
 }
 
 /// What Cyrus 3.6 says of itself, as far as it matters.
@@ -65,6 +70,19 @@ impl Default for Mock {
             room: u64::MAX,
             forbidden: BTreeSet::new(),
             commands: Vec::new(),
+            other: None,
+        }
+    }
+}
+
+impl Mock {
+    /// Moves the messages of a mailbox that are chosen into another one, which is made if needed.
+    pub fn file(&mut self, from: &str, to: &str, chosen: impl Fn(&MockMessage) -> bool) {
+        let source = self.boxes.get_mut(from).map(|mailbox| mailbox.messages.extract_if(.., |m| chosen(m)).collect::<Vec<_>>());
+        let target = self.boxes.entry(to.to_owned()).or_default();
+        for message in source.unwrap_or_default() {
+            let uid = target.messages.last().map_or(1, |message| message.uid + 1);
+            target.messages.push(MockMessage { uid, ..message });
         }
     }
 }
@@ -97,7 +115,7 @@ pub async fn serve(io: Io, mock: Shared) -> Result<(), Error> {
     stream.send(b"* OK mock\r\n").await?;
     let mut user = None;
     while let Some((tag, name, args)) = command(&mut stream).await? {
-        mock.borrow_mut().commands.push(name.clone());
+        begin(&mut mock.borrow_mut(), &name);
         let (data, end) = answer(&mut mock.borrow_mut(), &mut user, &name, &args);
         for line in data {
             stream.send(&[b"* ", &line[..], b"\r\n"].concat()).await?;
@@ -110,6 +128,14 @@ pub async fn serve(io: Io, mock: Shared) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Takes down a command, and lets the other client go first if it is its turn.
+fn begin(mock: &mut Mock, name: &str) {
+    if let Some((_, act)) = mock.other.take_if(|(number, _)| *number == mock.commands.len()) {
+        act(mock);
+    }
+    mock.commands.push(name.to_owned());
 }
 
 /// Tag, name and arguments.

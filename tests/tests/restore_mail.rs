@@ -23,11 +23,11 @@ use cylinder_core::wire::stream::{Limits, Stream};
 use cylinder_tests::disk::SimDisk;
 use cylinder_tests::drive::drive;
 use cylinder_tests::host::Host;
-use cylinder_tests::mock::{CAPABILITIES, Mock, Shared, serve};
+use cylinder_tests::mock::{Act, CAPABILITIES, Mock, MockMessage, Shared, serve};
 use cylinder_tests::net::{Net, Way, join};
 use cylinder_tests::story;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 fn anna() -> Owner {
@@ -71,9 +71,10 @@ struct Asked {
     password: &'static str,
     over_quota: OverQuota,
     rehearse: bool,
+    merge: bool,
 }
 
-const ASKED: Asked = Asked { password: "secret", over_quota: OverQuota::Warn, rehearse: false };
+const ASKED: Asked = Asked { password: "secret", over_quota: OverQuota::Warn, rehearse: false, merge: false };
 
 async fn restore(io: Io, asked: &Asked) -> Result<Report, Error> {
     let reader = Reader::open(&io, &archive_dir(&anna())?).await?;
@@ -83,9 +84,12 @@ async fn restore(io: Io, asked: &Asked) -> Result<Report, Error> {
     let login = Login { user: b"cyrus", act_as: Some(b"anna"), password: asked.password.as_bytes() };
     client.login(login).await?;
     let names = Names::new(Naming::default(), client.namespace().await?, &anna());
-    let top = names.top(b"x");
-    let mut run = Run::new(&io, &selection, &mut client, &names, Target::Tree(top));
+    let target = if asked.merge { Target::Original } else { Target::Tree(names.top(b"x")) };
+    let mut run = Run::new(&io, &selection, &mut client, &names, target);
     run.over_quota = asked.over_quota;
+    if asked.merge {
+        run.look_elsewhere().await?;
+    }
     let planned = run.plan().await?;
     if asked.rehearse {
         return Ok(planned);
@@ -245,4 +249,65 @@ fn a_server_that_lies_is_an_error_and_nothing_is_taken_in() {
         };
         assert!(error.contains(why), "{name}: {error}");
     }
+}
+
+/// How often each message that a server takes is in a mailbox of it; all of them if they were not restored.
+fn counts(mock: &Shared) -> BTreeMap<Vec<u8>, u32> {
+    let mut counts: BTreeMap<Vec<u8>, u32> = (0..MESSAGES).chain(100..103).map(|n| (mail(n), 0)).collect();
+    for message in mock.borrow().boxes.values().flat_map(|mailbox| &mailbox.messages) {
+        *counts.entry(message.content.clone()).or_default() += 1;
+    }
+    counts
+}
+
+/// Another client may rename a folder or file messages at any moment of a merge, also while it looks at the folders one by one.
+#[test]
+fn what_is_renamed_or_filed_during_a_merge_does_not_come_twice() {
+    let disk = store();
+    let rename: Act = |mock| {
+        let sent = mock.boxes.remove("INBOX.Sent").unwrap_or_default();
+        mock.boxes.insert(String::from("INBOX.Filed"), sent);
+    };
+    let back: Act = |mock| mock.file("INBOX.Sent", "INBOX", |_| true);
+    let away: Act = |mock| mock.file("INBOX", "INBOX.Archive", |message| message.uid % 3 == 0);
+    for (what, act) in [("rename", rename), ("file into the INBOX", back), ("file out of it", away)] {
+        let merge = Asked { merge: true, ..ASKED };
+        // What the user has: all but every tenth message.
+        let had = shared(Mock::default());
+        go(&disk, &had, &mut Net::default(), &merge).expect("a merge");
+        had.borrow_mut().boxes.get_mut("INBOX").expect("INBOX").messages.retain(|message| message.uid % 10 != 0);
+        had.borrow_mut().commands.clear();
+        let quiet = shared(had.borrow().clone());
+        go(&disk, &quiet, &mut Net::default(), &merge).expect("a merge");
+        let commands = quiet.borrow().commands.len();
+        assert!(commands > 10, "{commands}");
+        for number in 0..=commands {
+            let mock = shared(Mock { other: Some((number, act)), ..had.borrow().clone() });
+            go(&disk, &mock, &mut Net::default(), &merge).unwrap_or_else(|e| panic!("{what} before command {number}: {e}"));
+            let twice = counts(&mock).into_values().filter(|count| *count > 1).count();
+            assert_eq!(twice, 0, "{what} before command {number}: messages came twice");
+            mock.borrow_mut().other = None;
+            go(&disk, &mock, &mut Net::default(), &merge).expect("a merge");
+            let counts = counts(&mock);
+            assert!(counts.values().all(|count| *count == 1), "{what} before command {number}: {:?}", counts.values());
+        }
+    }
+}
+
+#[test]
+fn a_folder_whose_messages_are_all_elsewhere_is_not_made_again() {
+    let (disk, merge) = (store(), Asked { merge: true, ..ASKED });
+    let mock = shared(Mock::default());
+    go(&disk, &mock, &mut Net::default(), &merge).expect("a merge");
+    mock.borrow_mut().file("INBOX.Sent", "INBOX.Filed", |_| true);
+    mock.borrow_mut().boxes.remove("INBOX.Sent");
+    // This server has those, too, that it would not take now.
+    for content in [&b"Subject: bare\r\n\r\none\ntwo\r\n"[..], b"Subject: NUL\r\n\r\n\0\r\n"] {
+        let (flags, date) = (String::new(), String::new());
+        let message = MockMessage { uid: 9, flags, date, content: content.to_vec() };
+        mock.borrow_mut().boxes.get_mut("INBOX.Filed").expect("it was made").messages.push(message);
+    }
+    let report = go(&disk, &mock, &mut Net::default(), &merge).expect("a merge");
+    assert_eq!((report.sum(|f| f.elsewhere), report.sum(|f| f.added + f.failed)), (5, 0));
+    assert!(!mock.borrow().boxes.contains_key("INBOX.Sent") && report.folders.iter().all(|folder| !folder.is_created));
 }

@@ -19,13 +19,12 @@ use cylinder_core::restore::server::exact::Exact;
 use cylinder_core::restore::server::mail::{Run, Target};
 use cylinder_core::restore::server::names::{Names, stamp};
 use cylinder_core::restore::server::report::{FolderReport, Report};
-use cylinder_core::restore::server::{flags, merge, room, tree};
+use cylinder_core::restore::server::{flags, room, tree};
 use cylinder_core::store::archive_dir;
 use cylinder_core::time::{Civil, Span};
 use cylinder_core::view::When;
 use cylinder_transport_ssh::Ssh;
 use serde_json::json;
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// How mail comes back.
@@ -300,14 +299,15 @@ impl Order {
             }
             _ => (Target::Original, None),
         };
-        let elsewhere = match (&top, &self.owner) {
-            (None, Owner::User(_)) => merge::everywhere(client, names).await?,
-            _ => BTreeSet::new(),
-        };
         let mut run = Run::new(io, selection, client, names, target);
-        run.leave_out(elsewhere);
         run.over_quota = self.over_quota;
         run.stage(self.id.clone());
+        if !self.rehearse {
+            run.clear().await?;
+        }
+        if let (None, Owner::User(_)) = (&top, &self.owner) {
+            run.look_elsewhere().await?;
+        }
         let planned = run.plan().await?;
         if self.rehearse {
             return Ok(planned);

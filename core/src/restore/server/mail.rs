@@ -5,7 +5,8 @@
 //! What is then done ([`Run::carry_out`]) looks at each folder again just before it is filled, for others may be at work in it.
 //! What must not come in: the replication protocol.
 
-use super::deliver::{Delivery, OverQuota, Present, can_stage, clear, look, missing, report_of, sizes};
+use super::deliver::{Added, Delivery, OverQuota, Present, can_stage, clear, look, missing, report_of, sizes};
+use super::merge;
 use super::names::Names;
 use super::report::{FolderReport, Report};
 use crate::error::Error;
@@ -50,14 +51,16 @@ pub struct Run<'a> {
     there: BTreeSet<Vec<u8>>,
     /// Messages that the user has in other folders, and that are therefore left out.
     elsewhere: BTreeSet<Guid>,
+    /// For the report.
+    notes: Vec<String>,
 }
 
 impl<'a> Run<'a> {
     /// A restore of which nothing has been done yet.
     pub fn new(io: &'a Io, selection: &'a Selection<'a>, client: &'a mut Client, names: &'a Names, target: Target) -> Run<'a> {
         let (there, elsewhere) = (BTreeSet::new(), BTreeSet::new());
-        let (over_quota, staging, id) = (OverQuota::default(), None, None);
-        Run { io, selection, client, names, target, over_quota, staging, id, there, elsewhere }
+        let (over_quota, staging, id, notes) = (OverQuota::default(), None, None, Vec::new());
+        Run { io, selection, client, names, target, over_quota, staging, id, there, elsewhere, notes }
     }
 
     /// Has messages moved to where they go from a mailbox of this run alone, if the server can; `id` is a word that no other
@@ -66,9 +69,23 @@ impl<'a> Run<'a> {
         self.id = Some(id).filter(|_| can_stage(self.client));
     }
 
-    /// Messages that are left out though the folder does not have them.
-    pub fn leave_out(&mut self, elsewhere: BTreeSet<Guid>) {
-        self.elsewhere = elsewhere;
+    /// Makes an end to what killed runs have left on the server, so that none of it comes later: before anything is looked at.
+    pub async fn clear(&mut self) -> Result<(), Error> {
+        match self.id {
+            Some(_) => clear(self.client, self.names, &mut self.notes).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Looks for messages that the user has in other folders, which are then left out.
+    pub async fn look_elsewhere(&mut self) -> Result<(), Error> {
+        let all = merge::everywhere(self.client, self.names).await?;
+        if !all.is_settled {
+            let why = "messages kept coming while the folders were looked at";
+            self.notes.push(format!("{why}: one that was moved meanwhile may be in two folders now"));
+        }
+        self.elsewhere = all.found;
+        Ok(())
     }
 
     /// What will be done. Refused if it is known that there is no room, unless somebody wants to try.
@@ -110,6 +127,7 @@ impl<'a> Run<'a> {
         let Some((mut planned, target)) = self.aim(folder)? else { return Ok(unnamed(folder, &self.target_of(folder))) };
         let Some(present) = self.look(folder, &target, &mut planned).await? else { return Ok(planned) };
         let added = missing(folder, present, &self.elsewhere, &mut planned);
+        planned.is_created &= !is_all_elsewhere(&planned, &added);
         planned.added = added.len() as u64;
         planned.bytes = added.iter().map(|added| added.at.size).sum();
         Ok(planned)
@@ -150,12 +168,8 @@ impl<'a> Run<'a> {
 
     /// Does it. What fails is in the report, and so is why it ended early if it did.
     pub async fn carry_out(&mut self) -> Result<Report, Error> {
-        let mut notes = Vec::new();
-        if self.id.is_some() {
-            clear(self.client, self.names, &mut notes).await?;
-        }
         let mut report = self.begin().await?;
-        report.notes.append(&mut notes);
+        report.notes.append(&mut self.notes);
         let mut is_full = false;
         for n in 0..self.selection.len() {
             let Some(folder) = self.selection.folder(n).await? else { continue };
@@ -181,6 +195,10 @@ impl<'a> Run<'a> {
     async fn fill(&mut self, folder: &Folder, target: &[u8], is_full: &mut bool, done: &mut FolderReport) -> Result<(), Error> {
         let Some(present) = self.look(folder, target, done).await? else { return Ok(()) };
         let added = missing(folder, present, &self.elsewhere, done);
+        if is_all_elsewhere(done, &added) {
+            done.is_created = false;
+            return Ok(());
+        }
         if done.is_created && !self.create(target, done).await? {
             let reason = "its folder could not be made";
             added.iter().for_each(|added| done.fail(super::deliver::named(added.message), reason));
@@ -225,6 +243,11 @@ impl<'a> Run<'a> {
         }
         Ok(true)
     }
+}
+
+/// True for a folder that is needed by none of its messages: it has another name now, or they were filed.
+fn is_all_elsewhere(folder: &FolderReport, added: &[Added<'_>]) -> bool {
+    folder.is_created && added.is_empty() && folder.elsewhere > 0
 }
 
 /// A folder that can have no name there.
