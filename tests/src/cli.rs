@@ -2,7 +2,7 @@
 //!
 //! The binary is that of [`crate::proof::binary`].
 
-use crate::imap::{Imap, Message, Value as Answer};
+use crate::imap::{Imap, Message, Value as Answer, imap_date};
 use crate::lab::{Lab, Version};
 use crate::proof::binary;
 use cylinder_core::guid::Guid;
@@ -607,6 +607,17 @@ pub fn arrival(n: u32) -> Time {
 #[track_caller]
 pub fn append_many(imap: &mut Imap, mailbox: &str, from: u32, to: u32) -> Vec<u32> {
     (from..to).map(|n| imap.append(mailbox, &[], arrival(n), &message(n))).collect()
+}
+
+/// As [`append_many`], in one command.
+#[track_caller]
+pub fn append_at_once(imap: &mut Imap, mailbox: &str, from: u32, to: u32) {
+    let part = |n: u32| {
+        let (date, body) = (imap_date(arrival(n)), message(n));
+        [format!(" () \"{date}\" {{{}+}}\r\n", body.len()).as_bytes(), &body].concat()
+    };
+    let parts: Vec<Vec<u8>> = (from..to).map(part).collect();
+    imap.ok([format!("APPEND \"{mailbox}\"").as_bytes(), &parts.concat()].concat());
 }
 
 /// Directory of a mailbox's message files, for whoever looks from outside; `name` is the administrator's name of it.

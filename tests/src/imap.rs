@@ -430,7 +430,7 @@ fn message(items: &Items) -> Message {
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// A time as APPEND takes it, such as `01-Mar-2022 08:00:01 +0000`.
-fn imap_date(time: Time) -> String {
+pub(crate) fn imap_date(time: Time) -> String {
     let Civil { year, month, day, hour, minute, second } = Civil::from_time(time);
     format!("{day:02}-{}-{year:04} {hour:02}:{minute:02}:{second:02} +0000", MONTHS[month as usize - 1])
 }

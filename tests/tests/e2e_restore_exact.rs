@@ -3,13 +3,14 @@
 //!
 //! Needs root and `tests/lab/cyrus-lab install 3.6`; those that are ignored need the other releases, too.
 
+use cylinder_tests::choose::{Choose, Sampler};
 use cylinder_tests::cli::{Bench, Cylinder, Ran, Running, append_many, bodies};
 use cylinder_tests::csync::Csync;
 use cylinder_tests::imap::Message;
 use cylinder_tests::lab::{Lab, Version};
 use cylinder_tests::proof::binary;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -55,7 +56,9 @@ type Facts = BTreeMap<String, String>;
 fn facts(lab: &Lab, user: &str) -> Facts {
     let mut facts = Facts::new();
     let mut imap = lab.login(user);
-    for folder in ["INBOX"].into_iter().chain(FOLDERS) {
+    let folders: Vec<String> = imap.list("*").into_iter().map(|listed| listed.name).collect();
+    facts.insert(String::from("folders"), folders.join("\n"));
+    for folder in &folders {
         let messages: Vec<Message> = imap.fetch(folder);
         facts.insert(format!("{folder}: messages"), format!("{messages:?}"));
         facts.insert(format!("{folder}: status"), format!("{:?}", imap.status(folder)));
@@ -76,7 +79,7 @@ fn facts(lab: &Lab, user: &str) -> Facts {
     facts.insert(String::from("quota"), format!("{:?}", imap.ok("GETQUOTAROOT INBOX").untagged));
     imap.logout();
     let mut csync = Csync::login(lab.host(), lab.port("sync"));
-    for folder in ["INBOX"].into_iter().chain(FOLDERS) {
+    for folder in &folders {
         let name = internal(user, folder);
         facts.insert(format!("{folder}: replica"), csync.ask(&format!("GET FULLMAILBOX {name}")));
     }
@@ -132,7 +135,7 @@ fn sum(told: &Value, key: &str) -> u64 {
 /// Tells what differs, but for what may.
 #[track_caller]
 fn same(before: &Facts, after: &Facts, may_differ: &[&str]) {
-    let names = before.keys().chain(after.keys()).collect::<std::collections::BTreeSet<_>>();
+    let names = before.keys().chain(after.keys()).collect::<BTreeSet<_>>();
     let mut found = Vec::new();
     for name in names.into_iter().filter(|name| !may_differ.iter().any(|part| name.contains(part))) {
         let (was, is) = (before.get(name), after.get(name));
@@ -267,4 +270,73 @@ fn a_restore_that_was_killed_goes_on_and_ends_as_it_should() {
     restore_well(&bench.lab, &bench.cylinder, "anna", "sync", &["INBOX"]);
     let mut imap = bench.lab.login("anna");
     assert_eq!((imap.fetch("INBOX"), imap.status("INBOX")), (before, status));
+}
+
+/// One of the things that happen to a user.
+fn live_on(bench: &mut Bench, chance: &mut Sampler, n: &mut u32) {
+    let folders: Vec<String> = bench.imap.list("*").into_iter().map(|listed| listed.name).collect();
+    let folder = &folders[chance.upto(folders.len() as u32 - 1) as usize];
+    let uids: Vec<String> = bench.imap.fetch(folder).iter().map(|message| message.uid.to_string()).collect();
+    let uid = (!uids.is_empty()).then(|| uids[chance.upto(uids.len() as u32 - 1) as usize].clone());
+    *n += 1;
+    let fresh = format!("F{n}");
+    match (chance.upto(11), uid) {
+        (0..=3, _) | (_, None) => drop(append_many(&mut bench.imap, folder, *n, *n + 1)),
+        (4, Some(uid)) => bench.imap.store(folder, &uid, "+FLAGS (\\Seen $Label1)"),
+        (5, Some(uid)) => bench.imap.store(folder, &uid, "-FLAGS (\\Seen)"),
+        (6, Some(uid)) => bench.imap.expunge(folder, &uid),
+        (7, Some(uid)) => bench.imap.uid_move(folder, &uid, "INBOX"),
+        (8, _) if folder != "INBOX" => {
+            bench.imap.command("UNSELECT");
+            bench.imap.rename(folder, &fresh);
+        }
+        (9, _) if folder != "INBOX" => {
+            bench.imap.command("UNSELECT");
+            // One with a special use is refused.
+            bench.imap.command(format!("DELETE \"{folder}\""));
+        }
+        (10, _) => bench.imap.subscribe(folder),
+        _ => bench.imap.create(&fresh),
+    }
+    bench.imap.command("UNSELECT");
+    if n.is_multiple_of(7) {
+        bench.lab.put_script(&bench.user, "main", &format!("# {n}\r\nkeep;\r\n"), true);
+        bench.imap.set_metadata("INBOX", "/private/comment", format!("comment {n}").as_bytes());
+    }
+}
+
+/// Without XCONVMODSEQ: the server counts in it what happened to threads in other folders, too, in those also that are gone. It
+/// makes it anew from what is there.
+fn without_threads(mut facts: Facts) -> Facts {
+    for value in facts.values_mut().filter(|value| value.contains("XCONVMODSEQ ")) {
+        let (before, after) = value.split_once("XCONVMODSEQ ").unwrap_or_default();
+        *value = before.to_owned() + after.trim_start_matches(|c: char| c.is_ascii_digit());
+    }
+    facts
+}
+
+#[test]
+fn each_of_thirty_snapshots_comes_back_as_the_server_was_then() {
+    let mut bench = rich(Version::V3_6, "anna");
+    let (mut chance, mut n) = (Sampler::new(30), 1000);
+    let mut then = Vec::new();
+    for _ in 0..30 {
+        for _ in 0..4 {
+            live_on(&mut bench, &mut chance, &mut n);
+        }
+        bench.cylinder.backup_well("anna");
+        then.push(without_threads(facts(&bench.lab, "anna")));
+    }
+    let log = bench.cylinder.read(&["log", "anna", "--json"]).json();
+    let mut snapshots: Vec<u64> = log.iter().filter_map(|line| line["snapshot"].as_u64()).collect();
+    snapshots.sort_unstable();
+    assert_eq!(snapshots.len(), then.len(), "{log:?}");
+    assert!(then.iter().map(|facts| &facts["folders"]).collect::<BTreeSet<_>>().len() > 8, "too little happened to folders");
+    for (snapshot, before) in snapshots.into_iter().zip(&then) {
+        delete_user(&bench.lab, "anna", true);
+        let at = snapshot.to_string();
+        let told = restore_well(&bench.lab, &bench.cylinder, "anna", "sync", &["--all", "--at", &at]);
+        assert!(told["ended_early"].is_null() && sum(&told, "failed") == 0, "{told}");
+        same(before, &without_threads(facts(&bench.lab, "anna")), &[]);
+    }
 }

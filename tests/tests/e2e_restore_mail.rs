@@ -3,13 +3,14 @@
 //!
 //! Needs root and `tests/lab/cyrus-lab install 3.6`.
 
-use cylinder_tests::cli::{Bench, Ran, Running, append_many, arrival, bodies, message};
-use cylinder_tests::imap::{Imap, Message};
+use cylinder_tests::cli::{Bench, Ran, Running, append_at_once, append_many, arrival, bodies, message, run, spool_dir};
+use cylinder_tests::imap::{Imap, Message, Status};
 use cylinder_tests::lab::Version;
 use cylinder_tests::proof::binary;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 const FOLDERS: [&str; 4] = ["Sent", "Work", "Work/a.b", "Fix&AOk-"];
@@ -98,7 +99,7 @@ fn a_tree_has_every_message_as_it_was_and_a_second_run_adds_nothing() {
 #[test]
 fn a_restore_that_was_killed_goes_on_without_doubles() {
     let mut bench = Bench::start(Version::V3_6, &[]);
-    append_many(&mut bench.imap, "INBOX", 0, 400);
+    append_at_once(&mut bench.imap, "INBOX", 0, 400);
     bench.cylinder.backup_well("anna");
     for round in 0..8 {
         let mut child = restore_command(&bench, &["--all", "--tree", "cut"]).spawn().expect("it starts");
@@ -113,6 +114,122 @@ fn a_restore_that_was_killed_goes_on_without_doubles() {
     assert_eq!(got.len(), 400);
     assert_eq!(got.iter().collect::<BTreeSet<_>>().len(), 400, "a message came twice");
     assert_eq!(sum(&restore_well(&bench, &["--all", "--tree", "cut"]), "added"), 0);
+}
+
+/// What a client has done with its own messages: by number, the mailbox and the flags.
+type Own = BTreeMap<u32, (String, Vec<String>)>;
+
+/// A client that delivers, flags, files, expunges and renames until it is told to stop.
+fn busy(mut imap: Imap, stop: &AtomicBool) -> Own {
+    let (mut own, mut names) = (Own::new(), [["Own", "Mine"], ["Work", "Filed"]]);
+    imap.create("Own");
+    for n in 10_000.. {
+        if stop.load(Relaxed) {
+            break;
+        }
+        let folders = ["INBOX".to_owned(), "Sent".to_owned(), names[0][0].to_owned()];
+        let (folder, other) = (&folders[n as usize % 3], &folders[(n as usize + 1) % 3]);
+        let uid = append_many(&mut imap, folder, n, n + 1)[0].to_string();
+        own.insert(n, (folder.clone(), Vec::new()));
+        match n % 5 {
+            0 => {
+                imap.store(folder, &uid, "+FLAGS (\\Seen $Label1)");
+                own.insert(n, (folder.clone(), vec!["$Label1".to_owned(), "\\Seen".to_owned()]));
+            }
+            1 => {
+                imap.expunge(folder, &uid);
+                own.remove(&n);
+            }
+            2 => {
+                imap.uid_move(folder, &uid, other);
+                own.insert(n, (other.clone(), Vec::new()));
+            }
+            _ => {}
+        }
+        // An open mailbox cannot be renamed. There may be none.
+        imap.command("UNSELECT");
+        let turn = &mut names[n as usize % 2];
+        // The restore may have made the other one anew, or be at work in this one.
+        if n % 7 < 2 && imap.command(format!("RENAME {} {}", turn[0], turn[1])).status == Status::Ok {
+            let moved = own.values_mut().filter(|(folder, _)| folder == turn[0]);
+            moved.for_each(|(folder, _)| *folder = turn[1].to_owned());
+            turn.swap(0, 1);
+        }
+    }
+    imap.logout();
+    own
+}
+
+/// The flags of each message of the user by its content, as often as it is there, but for restored trees; and by mailbox.
+fn by_content(imap: &mut Imap) -> BTreeMap<Vec<u8>, Vec<(String, Vec<String>)>> {
+    let mut all: BTreeMap<Vec<u8>, Vec<(String, Vec<String>)>> = BTreeMap::new();
+    for name in imap.list("*").into_iter().map(|listed| listed.name).filter(|name| !name.starts_with("RESTORED")) {
+        for (flags, _, body) in contents(imap, &name) {
+            all.entry(body).or_default().push((name.clone(), flags));
+        }
+    }
+    all
+}
+
+#[test]
+fn fifty_killed_restores_lose_and_double_nothing_while_a_client_is_at_work() {
+    let mut bench = Bench::start(Version::V3_6, &[]);
+    for (n, folder) in ["INBOX", "Sent", "Work", "Work/a.b"].into_iter().enumerate() {
+        if folder != "INBOX" {
+            bench.imap.create(folder);
+        }
+        append_at_once(&mut bench.imap, folder, 100 * n as u32, 100 * n as u32 + 100);
+        bench.imap.store(folder, "1:50", "+FLAGS (\\Seen $Label1)");
+        bench.imap.unselect();
+    }
+    bench.cylinder.backup_well("anna");
+    for folder in ["INBOX", "Sent", "Work", "Work/a.b"] {
+        bench.imap.expunge(folder, "21:80");
+        // What the user has changed since must stay as it is.
+        bench.imap.store(folder, "1:10", "-FLAGS (\\Seen)");
+        bench.imap.unselect();
+    }
+    let before = by_content(&mut bench.imap);
+    let stop = AtomicBool::new(false);
+    let client = bench.lab.login("anna");
+    let own = std::thread::scope(|scope| {
+        let client = scope.spawn(|| busy(client, &stop));
+        for round in 0..50 {
+            let words: &[&str] = if round % 2 == 0 { &["--all", "--merge"] } else { &["--all", "--tree", "cut"] };
+            let mut child = restore_command(&bench, words).spawn().expect("it starts");
+            std::thread::sleep(Duration::from_millis(20 + round * 7919 % 300));
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        stop.store(true, Relaxed);
+        client.join().expect("a client")
+    });
+    restore_well(&bench, &["--all", "--merge"]);
+    restore_well(&bench, &["--all", "--tree", "cut"]);
+    let after = by_content(&mut bench.imap);
+    for (content, places) in &after {
+        assert_eq!(places.len(), 1, "twice: {places:?}\n{}", content.escape_ascii());
+    }
+    assert!(own.len() > 30, "the client did little: {}", own.len());
+    for (n, place) in &own {
+        assert_eq!(after.get(&message(*n)), Some(&vec![place.clone()]), "message {n} of the client");
+    }
+    assert_eq!(after.len(), 400 + own.len());
+    for n in 0..400 {
+        let flags = |places: &Vec<(String, Vec<String>)>| places[0].1.clone();
+        let (was, is) = (before.get(&message(n)).map(flags), after.get(&message(n)).map(flags));
+        assert!(is.is_some() && (was.is_none() || was == is), "message {n}: {was:?} {is:?}");
+        let folder = ["INBOX", "Sent", "Work", "Work/a.b"][n as usize / 100];
+        if n % 100 == 0 {
+            let tree = contents(&mut bench.imap, &format!("RESTORED/cut/{folder}"));
+            let expected: BTreeSet<Vec<u8>> = (n..n + 100).map(message).collect();
+            assert_eq!((tree.len(), tree.into_iter().map(|(_, _, body)| body).collect()), (100, expected), "{folder}");
+        }
+    }
+    for words in [["--all", "--merge", "--quiet"], ["--all", "--tree", "cut"]] {
+        let told = restore_well(&bench, &words);
+        assert_eq!(sum(&told, "added"), 0, "{told}");
+    }
 }
 
 #[test]
@@ -142,14 +259,7 @@ fn a_merge_adds_what_the_user_does_not_have_any_more_and_nothing_else() {
 fn flags_come_back_to_five_thousand_messages_and_to_none_that_came_later() {
     let mut bench = Bench::start(Version::V3_6, &[]);
     for n in (0..5000).step_by(500) {
-        let part = |n: u32| {
-            let body = message(n);
-            let mut text = format!("() \"01-Mar-2022 08:00:01 +0000\" {{{}+}}\r\n", body.len()).into_bytes();
-            text.extend_from_slice(&body);
-            text
-        };
-        let parts: Vec<Vec<u8>> = (n..n + 500).map(part).collect();
-        bench.imap.ok([b"APPEND INBOX ", &parts.join(&b' ')[..]].concat());
+        append_at_once(&mut bench.imap, "INBOX", n, n + 500);
     }
     let odd = (1..=5000).step_by(2).map(|uid| uid.to_string()).collect::<Vec<_>>().join(",");
     bench.imap.store("INBOX", &odd, "+FLAGS.SILENT (\\Seen $Work)");
@@ -210,4 +320,90 @@ fn trees_go_when_their_time_has_come_and_nobody_has_used_them() {
     let old: Vec<&String> = left.iter().filter(|name| name.starts_with("RESTORED/old/")).collect();
     assert_eq!(old, ["RESTORED/old/Work"]);
     assert_eq!(left.iter().filter(|name| name.starts_with("RESTORED/new/") || name.starts_with("RESTORED/kept/")).count(), 10);
+}
+
+/// What a folder's report says of failures.
+fn failures(told: &Value, target: &str) -> Vec<String> {
+    let folders = told["folders"].as_array().expect("folders");
+    let folder = folders.iter().find(|folder| folder["target"].as_str().is_some_and(|name| name.ends_with(target)));
+    let folder = folder.unwrap_or_else(|| panic!("no folder {target}: {told}"));
+    folder["failures"].as_array().expect("failures").iter().map(|failure| failure["why"].to_string()).collect()
+}
+
+#[test]
+fn what_the_server_refuses_is_told_and_the_rest_comes_back() {
+    let mut bench = Bench::start(Version::V3_6, &[]);
+    // In a tree, its name is longer than the server allows.
+    let long = ["Long", &"n".repeat(120), &"n".repeat(120), &"n".repeat(120), &"n".repeat(105)].join("/");
+    for (n, folder) in ["INBOX", "Work", &long].into_iter().enumerate() {
+        if folder != "INBOX" {
+            bench.imap.create(folder);
+        }
+        append_many(&mut bench.imap, folder, 10 * n as u32, 10 * n as u32 + 3);
+    }
+    // IMAP would not take these; they came by another way.
+    let place = spool_dir(&bench.lab, "user/anna");
+    for (uid, content) in [(4, &b"Subject: bare\r\n\r\none\ntwo\r\n"[..]), (5, b"Subject: NUL\r\n\r\n\0\r\n")] {
+        std::fs::write(place.join(format!("{uid}.")), content).expect("a message");
+        run(Command::new("chown").arg("cyrus:mail").arg(place.join(format!("{uid}."))));
+    }
+    bench.lab.run("reconstruct", &["user/anna"]);
+    bench.cylinder.backup_well("anna");
+    let ran = restore(&bench, &["--all", "--tree", "t"]);
+    let told = ran.json().remove(0);
+    assert_eq!((ran.exit, sum(&told, "added"), sum(&told, "failed")), (3, 6, 6), "{ran:?}");
+    let why = failures(&told, "t/INBOX");
+    assert!(why[0].contains("bare newlines") && why[1].contains("NUL characters"), "{why:?}");
+    let why = failures(&told, &format!("/{}", "n".repeat(105)));
+    assert!(why[0].contains("cannot be made: ") && why[1].contains("its folder could not be made"), "{why:?}");
+    // Nothing may be put into this one.
+    bench.imap.expunge("Work", "1");
+    bench.imap.expunge("INBOX", "1");
+    bench.imap.unselect();
+    bench.lab.login("cyrus").set_acl("user/anna/Work", "anna", "lrs");
+    let ran = restore(&bench, &["INBOX", "INBOX.Work", "--merge"]);
+    let told = ran.json().remove(0);
+    assert_eq!((ran.exit, sum(&told, "added"), sum(&told, "failed")), (3, 1, 1), "{ran:?}");
+    let why = failures(&told, "Work");
+    assert!(why[0].contains("ermission denied"), "{why:?}");
+    assert_eq!((bench.imap.status("INBOX").messages, bench.imap.status("Work").messages), (5, 2));
+}
+
+#[test]
+fn a_server_that_goes_away_is_told_and_the_next_run_goes_on() {
+    let mut bench = Bench::start(Version::V3_6, &[]);
+    append_at_once(&mut bench.imap, "INBOX", 0, 1500);
+    bench.cylinder.backup_well("anna");
+    let mut gone = 0;
+    for round in 0..4 {
+        let mut running = Running::start(&mut restore_command(&bench, &["--all", "--tree", "cut"]));
+        std::thread::sleep(Duration::from_millis(60 + 60 * round));
+        let was_running = running.is_running();
+        bench.lab.stop();
+        let ran = running.end();
+        if was_running && ran.exit != 0 {
+            gone += 1;
+            let told = ran.stderr.clone() + &String::from_utf8_lossy(&ran.stdout);
+            assert!(matches!(ran.exit, 1 | 3) && told.contains("onnection"), "{ran:?}");
+        }
+        bench.lab.start_again(&[]);
+    }
+    assert!(gone > 0, "the server was never gone in the midst of it");
+    restore_well(&bench, &["--all", "--tree", "cut"]);
+    let mut imap = bench.lab.login("anna");
+    let got: BTreeSet<Vec<u8>> = contents(&mut imap, "RESTORED/cut/INBOX").into_iter().map(|(_, _, body)| body).collect();
+    assert_eq!((got.len(), imap.status("RESTORED/cut/INBOX").messages), (1500, 1500));
+}
+
+#[test]
+fn a_wrong_password_is_a_refusal_that_names_who_and_where() {
+    let mut bench = bench();
+    bench.lab.stop();
+    // Nothing answers there, so no password is right.
+    bench.lab.start_again(&[("sasl_pwcheck_method", "saslauthd"), ("sasl_saslauthd_path", "{dir}/nobody")]);
+    for how in ["--to-tree", "--merge", "--flags-only", "--exact"] {
+        let ran = restore(&bench, &["--all", how]);
+        assert_eq!(ran.exit, 1, "{how}: {ran:?}");
+        assert!(ran.stderr.contains("cyrus") && ran.stderr.contains(bench.lab.host()), "{how}: {}", ran.stderr);
+    }
 }

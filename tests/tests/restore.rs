@@ -113,6 +113,45 @@ fn exports_open_in_pythons_mailbox_module_with_the_right_messages_and_flags() {
     }
 }
 
+/// What s-nail lists of a mailbox: for each message the letter of its state, and the sender.
+fn listed(path: &Path) -> Vec<(char, String)> {
+    let mut command = tool("s-nail", "s-nail");
+    let output = run_for(command.args(["-n", "-H", "-f"]).arg(path).env("LC_ALL", "C.UTF-8"), 0);
+    let line = |line: &str| {
+        let mut words = line.trim_start_matches('\u{25B8}').split_whitespace();
+        let state = words.next().and_then(|word| word.chars().next()).expect("a state");
+        (state, words.nth(1).expect("a sender").to_owned())
+    };
+    out(&output).lines().map(line).collect()
+}
+
+#[test]
+fn exports_are_listed_by_a_mail_client_with_their_states() {
+    let store = sample_store();
+    let text = fs::read_to_string(sample().join("expected/messages.tsv")).expect("the server's own words");
+    for format in ["maildir", "mbox"] {
+        let dir = store.beside(format);
+        run_for(store.command(&["restore", "anna", "--all", "--format", format, "--dir"]).arg(&dir), 0);
+        for (folder, file) in [("user.anna", "INBOX"), ("user.anna.Sent", "INBOX.Sent"), ("user.anna.Work", "INBOX.Work")] {
+            let mut expected = String::new();
+            for line in text.lines().filter(|line| line.split('\t').next() == Some(folder)) {
+                let flags: Vec<&str> = line.split('\t').nth(2).unwrap_or_default().split(' ').collect();
+                // It leaves out what a Maildir calls trashed.
+                if format == "mbox" || !flags.contains(&"\\Deleted") {
+                    let states = [("\\Answered", 'A'), ("\\Flagged", 'F'), ("\\Seen", 'O')];
+                    let state = states.iter().find(|(flag, _)| flags.contains(flag));
+                    expected.push(state.map_or('U', |(_, letter)| *letter));
+                }
+            }
+            let file = if format == "mbox" { format!("{file}.mbox") } else { file.to_owned() };
+            let found = listed(&dir.join(file));
+            let states: String = found.iter().map(|(state, _)| *state).collect();
+            assert_eq!(states, expected, "{format}: {folder}: {found:?}");
+            assert!(found.iter().all(|(_, sender)| sender.contains("@example")), "{found:?}");
+        }
+    }
+}
+
 #[test]
 fn tar_and_zip_files_hold_the_same_as_a_directory() {
     let store = sample_store();
