@@ -644,14 +644,16 @@ fn run_while_two(disk: &mut SimDisk, ats: [u32; 2], mut happens: impl FnMut(&mut
 }
 
 /// Found by seed 28812 of the world: Sent, whose stamps were too young to tell, was looked at again and found unchanged; then
-/// INBOX changed, so that everything was looked at once more, and meanwhile Sent had been deleted and made anew. It was in no
-/// snapshot: the old one had gone, and the new one counted as looked at.
+/// another folder was gone when its turn came, so that everything was looked at once more, and meanwhile Sent had been deleted
+/// and made anew. It was in no snapshot: the old one had gone, and the new one counted as looked at.
 #[test]
 fn a_folder_made_anew_after_it_was_found_unchanged_is_in_the_snapshot() {
     const SENT: &str = "user.anna.Sent";
+    const ZOO: &str = "user.anna.Zoo";
     let (mut disk, mut host) = (SimDisk::new(), Host::new());
     host.folder(ANNA).deliver(&story::mail(0, 500));
     host.folder(SENT).deliver(&story::mail(1, 500));
+    host.folder(ZOO).deliver(&story::mail(2, 500));
     host.publish(&mut disk);
     drive(&mut disk, run).finished().unwrap();
     assert!(table(&mut disk, When::Newest).folders.iter().all(|row| row.young));
@@ -659,13 +661,10 @@ fn a_folder_made_anew_after_it_was_found_unchanged_is_in_the_snapshot() {
         for second in first.. {
             let (mut disk, mut host) = (disk.clone(), host.clone());
             let (ops, report) = run_while_two(&mut disk, [first, second], |disk, n| {
-                if n == 0 {
-                    host.folder(ANNA).deliver(&story::mail(2, 500));
-                } else {
-                    host.folders.remove(SENT);
-                    host.folder(SENT).id = String::from("anotheruniqueidthatisnew");
-                    host.folder(SENT).deliver(&story::mail(3, 500));
-                }
+                let name = [ZOO, SENT][n];
+                host.folders.remove(name);
+                host.folder(name).id = format!("anotheruniqueidthatis{n}");
+                host.folder(name).deliver(&story::mail(3 + n as u64, 500));
                 host.publish(disk);
             });
             if ops < first {
@@ -679,7 +678,7 @@ fn a_folder_made_anew_after_it_was_found_unchanged_is_in_the_snapshot() {
             assert!(found.folder(b"INBOX.Sent").is_some(), "before operations {first} and {second}: {report:?}");
             assert!(backup(&mut disk).unwrap().is_clean());
             let row = table(&mut disk, When::Newest).folder(b"INBOX.Sent").map(|row| (row.id.clone(), row.exists));
-            assert_eq!(row, Some((b"anotheruniqueidthatisnew".to_vec(), 1)), "before operations {first} and {second}");
+            assert_eq!(row, Some((b"anotheruniqueidthatis1".to_vec(), 1)), "before operations {first} and {second}");
         }
     }
 }
