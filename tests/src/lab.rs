@@ -72,6 +72,12 @@ impl Lab {
         script("stop", [self.home.path()]);
     }
 
+    /// Kills all of its processes, as an administrator in a hurry does. The data stay as they are.
+    #[track_caller]
+    pub fn crash(&self) {
+        script("crash", [self.home.path()]);
+    }
+
     /// The release, such as `3.6.1`.
     pub fn release(&self) -> &str {
         self.fact("release")
