@@ -97,6 +97,62 @@ fn what_no_retained_snapshot_needs_goes_and_the_rest_stays() {
     assert!(matches!(life.compact(&settings(Policy::default())), Outcome::Nothing(_)));
 }
 
+/// Whether the archive has this content, whole.
+fn has(life: &mut Life, content: &[u8]) -> bool {
+    let guid = Guid::of(content);
+    let procedure = async |io: Io| {
+        let reader = Reader::open(&io, &life::dir()).await?;
+        let read = match reader.locate(&guid).await? {
+            Some(at) => Some(reader.read_entry(at.at, 1 << 30).await?),
+            None => None,
+        };
+        reader.close().await;
+        Ok::<_, Error>(read)
+    };
+    drive(&mut life.disk, procedure).finished().expect("an archive").as_deref() == Some(content)
+}
+
+/// Which messages such an index needs nobody can tell.
+#[test]
+fn no_message_goes_while_an_index_that_is_kept_cannot_be_read() {
+    let newest = Policy::parse("keep-within 0h").expect("a policy");
+    for damaged in [false, true] {
+        let mut life = past();
+        let index = life.host.meta_place("user.anna.Outbox", "cyrus.index");
+        let mut bytes = life.disk.content(&index).expect("an index").to_vec();
+        let last = bytes.len() - 20;
+        bytes[last] ^= if damaged { 0x40 } else { 0 };
+        life.disk.change_file(&index, bytes);
+        life.hours(24);
+        let report = life.backup();
+        assert_eq!(report.problems_count, u64::from(damaged), "{report:?}");
+        life.hours(24 * 9);
+        let plan = done(life.compact(&settings(newest.clone())));
+        let notes =
+            plan.notes.iter().filter(|note| note.contains("cyrus.index of INBOX.Outbox in snapshot 7 cannot be read")).count();
+        assert_eq!((plan.messages_dropped == 0, notes), (damaged, usize::from(damaged)), "{plan:?}");
+        assert_eq!(has(&mut life, &story::mail(1, 900)), damaged);
+        life.is_good();
+    }
+}
+
+/// It is in the archive under the SHA-1 that it has, and only the list of what is missing says so.
+#[test]
+fn a_message_that_is_another_than_its_record_says_stays_with_its_snapshot() {
+    let mut life = past();
+    let other = story::mail(70, 800);
+    let uid = life.host.folder(INBOX).deliver(&story::mail(71, 800));
+    life.host.publish(&mut life.disk);
+    let place = life.host.message_place(INBOX, uid);
+    life.disk.put_file(&place, other.clone());
+    assert_eq!(life.backup().problems_count, 1);
+    life.hours(24 * 9);
+    let newest = Policy::parse("keep-within 0h").expect("a policy");
+    let plan = done(life.compact(&settings(newest)));
+    assert!(plan.messages_dropped > 0 && has(&mut life, &other), "{plan:?}");
+    life.is_good();
+}
+
 /// The compaction under test: half of the snapshots go, and with them mail.
 fn policy() -> Policy {
     Policy::parse("keep-within 4d").expect("a policy")
