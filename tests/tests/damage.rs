@@ -694,3 +694,28 @@ fn a_backup_of_a_damaged_archive_leaves_every_byte_up_to_the_last_good_commit() 
         run_for(&mut on_disk.store.command(&["verify"]), code);
     }
 }
+
+/// Somebody puts another first snapshot, whole in itself, in place of the one that was there: only the chain can tell.
+#[test]
+fn history_that_was_rewritten_breaks_the_chain_and_is_told() {
+    let first = |n: u64| {
+        let (mut disk, settings) = (SimDisk::new(), stored());
+        let batches = [snapshot(1, vec![mail(n, 700)])];
+        drive(&mut disk, |io: Io| write(io, &batches, &settings, ID)).finished().expect("a run");
+        disk
+    };
+    let (mut disk, other, settings) = (first(1), first(2), stored());
+    let end = disk.content(&archive()).expect("an archive").len() - FOOTER_LEN;
+    let second = [snapshot(2, vec![mail(9, 300)])];
+    drive(&mut disk, |io: Io| write(io, &second, &settings, ID)).finished().expect("a run");
+    let whole = disk.content(&archive()).expect("an archive").to_vec();
+    let head = &other.content(&archive()).expect("an archive")[..end];
+    assert!(verdict(&disk, &whole).expect("a verdict").is_good());
+    let rewritten = [head, &whole[end..]].concat();
+    let verdict = verdict(&disk, &rewritten).expect("a verdict");
+    let found: Vec<&str> = verdict.findings.iter().map(|finding| finding.what.as_str()).collect();
+    assert_eq!(
+        (&found[..], &verdict.lost[..]),
+        (&["the hash chain is broken: it does not continue the commit before it"][..], &[][..])
+    );
+}
