@@ -127,7 +127,7 @@ fn no_message_goes_while_an_index_that_is_kept_cannot_be_read() {
         let report = life.backup();
         assert_eq!(report.problems_count, u64::from(damaged), "{report:?}");
         life.hours(24 * 9);
-        let plan = done(life.compact(&settings(newest.clone())));
+        let plan = done(life.compact(&settings(newest)));
         let notes =
             plan.notes.iter().filter(|note| note.contains("cyrus.index of INBOX.Outbox in snapshot 7 cannot be read")).count();
         assert_eq!((plan.messages_dropped == 0, notes), (damaged, usize::from(damaged)), "{plan:?}");
