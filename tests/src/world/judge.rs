@@ -180,6 +180,10 @@ impl World {
         if look.end != End::Footer {
             return Err(format!("a run that ended well leaves the end {:?}", look.end));
         }
+        if since.is_none() {
+            // All of them were looked at; what a compaction has dropped is not there any more.
+            self.stores[n].known.clear();
+        }
         self.stores[n].known.extend(&look.messages);
         if report.commit.is_some_and(|number| number != look.head.commit.number) {
             return Err(format!("commit {:?} is acknowledged, the newest is {}", report.commit, look.head.commit.number));
