@@ -116,7 +116,7 @@ impl Client {
     }
 
     /// True if the server does not take the client, and has closed the connection, perhaps before it was greeted.
-    fn is_refused(mut self) -> bool {
+    fn is_refused(&mut self) -> bool {
         let mut line = String::new();
         let greeted = self.0.get_mut().write_all(b"CYLINDER - version=1\n");
         greeted.is_err() || self.0.read_line(&mut line).is_err() || line != "OK\n"
