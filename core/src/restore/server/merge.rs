@@ -53,15 +53,14 @@ async fn look(client: &mut Client, names: &Names, seen: &mut Seen, found: &mut B
         if !mailbox.is_selectable || mailbox.is_trash || !names.is_own(&mailbox.name) || names.is_in_tree(&mailbox.name) {
             continue;
         }
-        // One that cannot be opened may have another name by now, which the next look finds.
+        // One that cannot be read may have another name by now, which the next look finds.
         let stamp = match client.open_mailbox(&mailbox.name, false).await? {
             Ok(opened) if opened.exists == 0 => (opened.uidvalidity, opened.uidnext),
             Ok(opened) if seen.get(&mailbox.name) == Some(&(opened.uidvalidity, opened.uidnext)) => continue,
-            Ok(opened) => {
-                let answer = client.fetch("1:*", "DIGEST.SHA1", &mut |message| found.extend(message.guid)).await?;
-                answer.unwrap_or_default();
-                (opened.uidvalidity, opened.uidnext)
-            }
+            Ok(opened) => match client.fetch("1:*", "DIGEST.SHA1", &mut |message| found.extend(message.guid)).await? {
+                Ok(()) => (opened.uidvalidity, opened.uidnext),
+                Err(_) => (0, 0),
+            },
             Err(_) => (0, 0),
         };
         has_news |= seen.insert(mailbox.name, stamp) != Some(stamp);
