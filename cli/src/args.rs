@@ -614,9 +614,15 @@ pub struct Restore {
     pub over_quota: Option<String>,
 
     /// the running server, IMAP or csync: tcp:127.0.0.1:PORT, unix:PATH, ssh+tcp://HOST/ADDRESS:PORT, ssh+unix://HOST/PATH,
-    /// exec:PROGRAM (default: tcp:127.0.0.1:143)
+    /// exec:PROGRAM, tls:HOST:PORT, starttls:HOST:PORT; HOST is a name, an address, or NAME@ADDRESS
+    /// (default: tcp:127.0.0.1:143)
     #[argh(option, arg_name = "where")]
     pub server: Option<String>,
+
+    /// with tls: and starttls: certificates of who is trusted, or the server's own, in PEM form (default: whom the system
+    /// trusts)
+    #[argh(option, arg_name = "file")]
+    pub tls_ca: Option<String>,
 
     /// ssh and its options, separated by spaces (default: ssh)
     #[argh(option, arg_name = "words")]

@@ -1,18 +1,19 @@
 //! A running server to restore into: where it is, who logs in, and with which password.
 //!
 //! A password comes from a file, from an environment variable or from the terminal, never from the command line, which
-//! everybody on the host can read. It goes over a connection that nobody else can read: loopback, a unix socket, ssh, or a
-//! program of the administrator's own. What must not come in: what is restored.
+//! everybody on the host can read. It goes over a connection that nobody else can read: loopback, a unix socket, ssh, a program
+//! of the administrator's own, or TLS with a server that shows who it is. What must not come in: what is restored.
 
 use crate::host::Trouble;
 use cylinder_core::error::Error;
 use cylinder_core::imap::client::{Client, Login};
 use cylinder_core::io::Io;
 use cylinder_core::sync::client as sync;
-use cylinder_core::wire::stream::Stream;
-use cylinder_transport_ssh::{Hub, Peer, Ssh, Streams};
+use cylinder_core::wire::stream::{StartTls, Stream};
+use cylinder_transport_ssh::{Hub, Peer, Sessions, Ssh, Streams};
 use std::io::{BufRead, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Where IMAP is, unless said otherwise.
 pub const IMAP: &str = "tcp:127.0.0.1:143";
@@ -37,6 +38,8 @@ pub struct Server {
     pub peer: String,
     /// How ssh is run.
     pub ssh: Ssh,
+    /// A file of whom to trust for TLS, if not those whom the system trusts.
+    pub tls_ca: Option<String>,
     /// Who logs in.
     pub login: String,
     /// Where the password comes from.
@@ -46,28 +49,67 @@ pub struct Server {
 impl Server {
     /// Checks that what was said makes sense, and that a password is safe on the way.
     pub fn check(&self) -> Result<(), Trouble> {
-        match Peer::parse(&self.peer).map_err(|why| Trouble::Usage(why.replacen("source", "--server", 1)))? {
-            Peer::Tcp(address) if !address.ip().is_loopback() => {
-                let port = address.port();
-                Err(Trouble::Usage(format!(
-                    "--server {}: the password and all mail would go over the network for everybody to read; \
-                     use ssh+tcp://HOST/127.0.0.1:{port}",
-                    self.peer
-                )))
-            }
+        let peer = Peer::parse(&self.peer).map_err(|why| Trouble::Usage(why.replacen("source", "--server", 1)))?;
+        match &peer {
+            Peer::Tcp(address) if !peer.is_private() => Err(Trouble::Usage(format!(
+                "--server {}: the password and all mail would go over the network for everybody to read; \
+                 use starttls:{address}, tls:HOST:993 or ssh+tcp://HOST/127.0.0.1:{}",
+                self.peer,
+                address.port()
+            ))),
             Peer::Ssh(_) => Err(Trouble::Usage(format!(
                 "--server {}: `cylinder serve` takes nothing; use ssh+tcp://HOST/127.0.0.1:143 for the IMAP server there",
+                self.peer
+            ))),
+            Peer::Tls(secured) | Peer::StartTls(secured) => {
+                let found = self.sessions().and(secured.addresses().map(|_| ()));
+                found.map_err(|why| Trouble::Usage(format!("--server {}: {why}", self.peer)))
+            }
+            _ if self.tls_ca.is_some() => Err(Trouble::Usage(format!(
+                "--tls-ca: the connection to {} is private already, and no certificate is looked at; it belongs to tls:HOST:PORT \
+                 and starttls:HOST:PORT",
                 self.peer
             ))),
             _ => Ok(()),
         }
     }
 
+    /// Whom to trust.
+    #[cfg(feature = "tls")]
+    fn sessions(&self) -> Result<Arc<dyn Sessions>, String> {
+        use cylinder_transport_ssh::Trust;
+        let trust = match (Peer::parse(&self.peer), &self.tls_ca) {
+            (Ok(Peer::Tls(_) | Peer::StartTls(_)), Some(file)) => {
+                Trust::file(Path::new(file)).map_err(|why| format!("--tls-ca {why}"))?
+            }
+            (Ok(Peer::Tls(_) | Peer::StartTls(_)), None) => Trust::system()?,
+            _ => Trust::nobody()?,
+        };
+        Ok(Arc::new(trust))
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn sessions(&self) -> Result<Arc<dyn Sessions>, String> {
+        Err(String::from("this cylinder was built without TLS (feature `tls`); use ssh+tcp://HOST/127.0.0.1:PORT"))
+    }
+
     /// A loop for the connections to it, and a handle on that.
     pub fn streams(&self) -> Result<(Hub, Streams), Trouble> {
         let hub = Hub::new().map_err(|e| Error::Refused(format!("no loop for connections: {e}")))?;
         let streams = hub.streams(self.ssh.clone());
+        // Where there is no TLS, only servers that do not ask for it can be reached.
+        let streams = match self.sessions() {
+            Ok(sessions) => streams.with_sessions(sessions),
+            Err(_) => streams,
+        };
         Ok((hub, streams))
+    }
+
+    fn start_tls(&self) -> StartTls {
+        match Peer::parse(&self.peer) {
+            Ok(Peer::StartTls(_)) => StartTls::Always,
+            _ => StartTls::WhereNeeded,
+        }
     }
 
     /// The password.
@@ -88,13 +130,13 @@ impl Server {
     /// A connection by the replication protocol, logged in as an administrator.
     pub async fn replication(&self, io: &Io, password: &[u8]) -> Result<sync::Client, Error> {
         let stream = Stream::connect(io, &self.peer, sync::Client::LIMITS).await?;
-        sync::Client::open(stream, Login { user: self.login.as_bytes(), act_as: None, password }).await
+        sync::Client::open(stream, self.start_tls(), Login { user: self.login.as_bytes(), act_as: None, password }).await
     }
 
     /// A connection that is logged in, as `user` if that is somebody else than who logs in.
     pub async fn imap(&self, io: &Io, act_as: Option<&[u8]>, password: &[u8]) -> Result<Client, Error> {
         let stream = Stream::connect(io, &self.peer, Client::LIMITS).await?;
-        let mut client = Client::open(stream).await?;
+        let mut client = Client::open(stream, self.start_tls()).await?;
         let user = self.login.as_bytes();
         client.login(Login { user, act_as: act_as.filter(|other| *other != user), password }).await?;
         Ok(client)
@@ -148,6 +190,7 @@ mod tests {
         let server = Server {
             peer: peer.to_owned(),
             ssh: Ssh::default(),
+            tls_ca: None,
             login: String::from("cyrus"),
             password: From::Environment(String::from("CYLINDER_NO_SUCH_VARIABLE")),
         };

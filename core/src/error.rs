@@ -33,6 +33,20 @@ pub enum Fault {
     Os(i32),
 }
 
+/// Words for the errors of Linux that an administrator meets most (`asm-generic/errno.h`).
+const ERRORS: [(i32, &str); 10] = [
+    (5, "the device has failed"),
+    (23, "too many open files in the system"),
+    (24, "too many open files"),
+    (27, "the file would be larger than the file system or a limit allows"),
+    (30, "the file system is read-only"),
+    (101, "the network cannot be reached"),
+    (110, "no answer in time"),
+    (111, "connection refused"),
+    (113, "no way to the host"),
+    (122, "the disk quota is used up"),
+];
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -46,7 +60,10 @@ impl fmt::Display for Fault {
             Fault::Gone => f.write_str("the connection is closed"),
             Fault::Corrupt => f.write_str("does not inflate to what its header says"),
             Fault::Driver => f.write_str("the driver gave an answer of another kind (a bug of cylinder)"),
-            Fault::Os(n) => write!(f, "operating system error {n}"),
+            Fault::Os(n) => match ERRORS.iter().find(|(number, _)| number == n) {
+                Some((_, words)) => write!(f, "{words} (operating system error {n})"),
+                None => write!(f, "operating system error {n}"),
+            },
         }
     }
 }
@@ -161,3 +178,15 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 impl core::error::Error for Damage {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn an_error_of_the_system_has_its_number_and_words_if_it_is_common() {
+        assert_eq!(Fault::Os(111).to_string(), "connection refused (operating system error 111)");
+        assert_eq!(Fault::Os(4095).to_string(), "operating system error 4095");
+    }
+}

@@ -418,7 +418,12 @@ pub enum Op {
         /// A buffer to be filled; its content is dropped.
         buffer: Vec<u8>,
     },
-    /// What the process behind a stream has written to its standard error, as far as it is kept -> [`Reply::Complaint`].
+    /// Encrypts a stream from here on by TLS -> [`Reply::Unit`], once it is agreed and the other side is who it should be. What
+    /// was received and not taken was never encrypted, so that there is any is a failure. After [`Fault::Gone`],
+    /// [`Op::Complaint`] says what did not please; [`Fault::Denied`] if nothing was said of whom to trust.
+    Secure(StreamId),
+    /// What the process behind a stream has written to its standard error, as far as it is kept, or why TLS failed ->
+    /// [`Reply::Complaint`].
     Complaint(StreamId),
     /// Closes a stream and ends the process behind it -> [`Reply::Unit`]. What is under way on it is answered with
     /// [`Fault::Gone`].
@@ -804,6 +809,11 @@ impl Io {
     /// See [`Op::Connect`].
     pub async fn connect(&self, peer: String) -> Result<StreamId, Fault> {
         expect_reply!(self.start(Op::Connect(peer)), Reply::Stream(s) => s)
+    }
+
+    /// See [`Op::Secure`].
+    pub async fn secure(&self, stream: StreamId) -> Result<(), Fault> {
+        expect_reply!(self.start(Op::Secure(stream)), Reply::Unit => ())
     }
 
     /// See [`Op::Complaint`].

@@ -84,6 +84,7 @@ pub fn operation(id: OpId, op: &Op) -> String {
         Op::Connect(peer) => format!("connect {}", percent(peer.as_bytes(), b"")),
         Op::Send { stream, data: bytes } => format!("send {} {}", stream.0, data(bytes)),
         Op::Receive { stream, max, .. } => format!("receive {} {max}", stream.0),
+        Op::Secure(stream) => format!("secure {}", stream.0),
         Op::Complaint(stream) => format!("complaint {}", stream.0),
         Op::Shut(stream) => format!("shut {}", stream.0),
     };

@@ -589,7 +589,9 @@ impl SimDisk {
             }
             Op::Holder { file, mode } => Ok(Reply::Holder(self.excluding(file, mode).map(|lock| lock.holder.clone()))),
             Op::Clock => Ok(Reply::Clock(self.coarse(), TICK)),
-            Op::Connect(_) | Op::Send { .. } | Op::Receive { .. } | Op::Complaint(_) | Op::Shut(_) => Err(Fault::Gone),
+            Op::Connect(_) | Op::Send { .. } | Op::Receive { .. } | Op::Secure(_) | Op::Complaint(_) | Op::Shut(_) => {
+                Err(Fault::Gone)
+            }
             Op::Seal { kind, flags, mut raw, level, check, mut buffer } => {
                 member::seal(&mut Portable, kind, flags, &raw, level, check.then_some(&mut Vec::new()), &mut buffer)?;
                 raw.clear();
@@ -905,6 +907,7 @@ impl SimDisk {
             Op::Connect(peer) => format!("connect to {peer}"),
             Op::Send { data, .. } => format!("send {} bytes", data.len()),
             Op::Receive { max, .. } => format!("receive up to {max} bytes"),
+            Op::Secure(_) => String::from("secure"),
             Op::Complaint(_) => String::from("complaint"),
             Op::Shut(_) => String::from("shut"),
             Op::Seal { kind, raw, .. } => format!("seal {} {} bytes", kind.letter() as char, raw.len()),

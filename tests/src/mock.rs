@@ -40,6 +40,8 @@ pub type Act = fn(&mut Mock);
 pub struct Mock {
     /// Capabilities.
     pub capabilities: String,
+    /// Capabilities once TLS was begun, and what somebody on the way adds to the answer to STARTTLS.
+    pub secured: (String, Vec<u8>),
     /// The only right password.
     pub password: String,
     /// Mailboxes by name.
@@ -64,6 +66,7 @@ impl Default for Mock {
     fn default() -> Mock {
         Mock {
             capabilities: CAPABILITIES.to_owned(),
+            secured: (CAPABILITIES.to_owned(), Vec::new()),
             password: String::from("secret"),
             boxes: BTreeMap::from([(String::from("INBOX"), MockBox::default())]),
             subscribed: BTreeSet::new(),
@@ -121,6 +124,11 @@ pub async fn serve(io: Io, mock: Shared) -> Result<(), Error> {
             stream.send(&[b"* ", &line[..], b"\r\n"].concat()).await?;
         }
         stream.send(format!("{tag} {end}\r\n").as_bytes()).await?;
+        if name == "STARTTLS" {
+            let (capabilities, injected) = mock.borrow().secured.clone();
+            mock.borrow_mut().capabilities = capabilities;
+            stream.send(&injected).await?;
+        }
         stream.flush().await?;
         if name == "LOGOUT" {
             stream.settle().await?;
@@ -229,6 +237,7 @@ fn answer(mock: &mut Mock, open: &mut Option<String>, name: &str, args: &[Arg]) 
     let lines = |lines: Vec<String>| lines.into_iter().map(String::into_bytes).collect::<Lines>();
     match name {
         "CAPABILITY" => (lines(vec![format!("CAPABILITY {}", mock.capabilities)]), ok()),
+        "STARTTLS" => (Vec::new(), ok()),
         "AUTHENTICATE" => (Vec::new(), authenticate(mock, &text(1))),
         "NAMESPACE" => (lines(vec![String::from("NAMESPACE ((\"INBOX.\" \".\")) NIL NIL")]), ok()),
         "LIST" => {

@@ -31,6 +31,8 @@ pub struct Net {
     pub delay: Span,
     /// What the process behind the stream says when it is asked.
     pub complaint: Option<String>,
+    /// What becomes of TLS; nothing is encrypted here.
+    pub secure: Option<Fault>,
     /// Bytes that were sent up and down.
     pub sent: [u64; 2],
     /// All bytes that were sent up and down, if they are to be kept.
@@ -96,6 +98,7 @@ impl<'a, T> Side<'a, T> {
                     Ok(Reply::Stream(StreamId(1)))
                 }
                 Op::Send { data, .. } => send(net, lanes, way, data, disk.now()),
+                Op::Secure(_) => net.secure.map_or(Ok(Reply::Unit), Err),
                 Op::Complaint(_) => Ok(Reply::Complaint(net.complaint.clone())),
                 Op::Shut(_) => {
                     lanes.iter_mut().for_each(|lane| lane.ended = true);

@@ -19,7 +19,7 @@ use cylinder_core::store::archive_dir;
 use cylinder_core::sync::client::Client;
 use cylinder_core::time::Span;
 use cylinder_core::view::When;
-use cylinder_core::wire::stream::{Limits, Stream};
+use cylinder_core::wire::stream::{Limits, StartTls, Stream};
 use cylinder_tests::disk::SimDisk;
 use cylinder_tests::drive::drive;
 use cylinder_tests::host::Host;
@@ -80,7 +80,7 @@ async fn restore(io: Io, asked: Asked) -> Result<Report, Error> {
     let selection = Selection::open(&reader, &anna(), When::Newest, wish).await?;
     let stream = Stream::connect(&io, "imap1", Client::LIMITS).await?;
     let login = Login { user: b"cyrus", act_as: None, password: asked.password.as_bytes() };
-    let mut client = Client::open(stream, login).await?;
+    let mut client = Client::open(stream, StartTls::WhereNeeded, login).await?;
     let mut exact = Exact::new(&io, &selection, &mut client);
     (exact.replace, exact.rehearse) = (asked.replace, asked.rehearse);
     let report = exact.run().await;
@@ -237,12 +237,20 @@ async fn liar(io: Io, lines: Vec<u8>) -> Result<(), Error> {
 fn a_server_that_lies_is_an_error_and_nothing_is_taken_in() {
     let disk = store();
     let greeting = "* SASL PLAIN\r\n* OK x Cyrus sync server 3.6.1\r\nOK welcome\r\n";
+    let imap = "* OK imap\r\n* CAPABILITY IMAP4rev1";
     let deep = format!("{greeting}* MAILBOX {}\r\nOK success\r\n", "(".repeat(5000));
     let cases = [
         ("nothing", String::new(), "the connection ended before"),
         ("no greeting", String::from("220 smtp\r\n"), "expected the greeting"),
         ("no PLAIN", String::from("* SASL GSSAPI\r\n* OK x Cyrus sync server 3.6.1\r\n"), "takes no password"),
-        ("no replication", String::from("* OK imap\r\nc1 OK\r\n* CAPABILITY IMAP4rev1\r\nc2 OK\r\n"), "X-REPLICATION"),
+        (
+            "no replication",
+            format!("{imap} AUTH=PLAIN\r\nc1 OK\r\nc2 OK\r\n* CAPABILITY IMAP4rev1\r\nc3 OK\r\n"),
+            "X-REPLICATION",
+        ),
+        ("no PLAIN by IMAP", format!("{imap} AUTH=SCRAM-SHA-1\r\nc1 OK\r\n"), "takes no password"),
+        ("no TLS after all", format!("{imap} STARTTLS\r\nc1 OK\r\nc2 NO not today\r\n"), "does not begin TLS: the server says"),
+        ("more than TLS", format!("{imap} STARTTLS\r\nc1 OK\r\nc2 OK\r\n* CAPABILITY"), "more than the answer to STARTTLS"),
         ("a deep list", deep, "nested deeper"),
         ("half a literal", format!("{greeting}* MAILBOX %(ACL {{50+}}\r\nabc"), "the connection ended before"),
         ("a huge literal", format!("{greeting}* MAILBOX %(ACL {{99999999999+}}\r\nabc"), "answer of more than"),

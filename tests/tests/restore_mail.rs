@@ -19,7 +19,7 @@ use cylinder_core::source::site::{Locking, Site};
 use cylinder_core::store::archive_dir;
 use cylinder_core::time::Span;
 use cylinder_core::view::When;
-use cylinder_core::wire::stream::{Limits, Stream};
+use cylinder_core::wire::stream::{Limits, StartTls, Stream};
 use cylinder_tests::disk::SimDisk;
 use cylinder_tests::drive::drive;
 use cylinder_tests::host::Host;
@@ -80,7 +80,7 @@ async fn restore(io: Io, asked: &Asked) -> Result<Report, Error> {
     let reader = Reader::open(&io, &archive_dir(&anna())?).await?;
     let selection = Selection::open(&reader, &anna(), When::Newest, Wish::new(Scope::All)).await?;
     let stream = Stream::connect(&io, "imap1", Client::LIMITS).await?;
-    let mut client = Client::open(stream).await?;
+    let mut client = Client::open(stream, StartTls::WhereNeeded).await?;
     let login = Login { user: b"cyrus", act_as: Some(b"anna"), password: asked.password.as_bytes() };
     client.login(login).await?;
     let names = Names::new(Naming::default(), client.namespace().await?, &anna());

@@ -68,8 +68,8 @@ pub struct Config {
 
 /// Whatever carries out the operations on streams. Results may come at any time and from any thread.
 pub trait Connections: Send {
-    /// Does [`Op::Connect`], [`Op::Send`], [`Op::Receive`], [`Op::Complaint`] or [`Op::Shut`], and calls `answer` with what
-    /// came of it.
+    /// Does [`Op::Connect`], [`Op::Send`], [`Op::Receive`], [`Op::Secure`], [`Op::Complaint`] or [`Op::Shut`], and calls
+    /// `answer` with what came of it.
     fn submit(&mut self, op: Op, answer: Answer);
 
     /// Closes what a machine has left open.
@@ -199,7 +199,7 @@ impl Local {
 }
 
 fn is_of_stream(op: &Op) -> bool {
-    matches!(op, Op::Connect(_) | Op::Send { .. } | Op::Receive { .. } | Op::Complaint(_) | Op::Shut(_))
+    matches!(op, Op::Connect(_) | Op::Send { .. } | Op::Receive { .. } | Op::Secure(_) | Op::Complaint(_) | Op::Shut(_))
 }
 
 fn done((id, result): (OpId, Result<Reply, Fault>)) -> Input {

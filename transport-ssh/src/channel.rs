@@ -2,6 +2,7 @@
 //!
 //! What must not come in: the loop, and any knowledge of what the bytes mean.
 
+use crate::session::{Security, Session, Trouble, Wire};
 use cylinder_core::error::Fault;
 use cylinder_core::io::Reply;
 use cylinder_transport_local::Answer;
@@ -15,6 +16,8 @@ use tempfile::TempDir;
 pub const HIGH: usize = 256 << 10;
 /// Bytes of what a process says on its standard error that are kept: its last words say why it ended.
 const COMPLAINT_MAX: usize = 4 << 10;
+/// Bytes of why TLS was refused that are told; a certificate may have many names.
+const REFUSAL_MAX: usize = 1000;
 
 /// A connection's descriptors, and what keeps it open.
 pub struct Ends {
@@ -29,6 +32,14 @@ pub struct Ends {
     /// A directory in which its socket is, removed with the connection.
     #[expect(dead_code, reason = "held for its destructor")]
     pub directory: Option<TempDir>,
+    /// Whether it is encrypted.
+    pub security: Security,
+}
+
+impl Ends {
+    fn wire(&self) -> Wire<'_> {
+        Wire { input: self.input.as_fd(), output: self.output.as_ref().unwrap_or(&self.input).as_fd() }
+    }
 }
 
 /// A receive that waits.
@@ -55,11 +66,24 @@ pub struct Channel {
     pub always_readable: bool,
     pub always_writable: bool,
     spare: Vec<Vec<u8>>,
+    /// What encrypts, once that has begun.
+    session: Option<Box<dyn Session>>,
+    /// Who waits until it is agreed.
+    securing: Option<Answer>,
+    /// Why it is not.
+    refusal: Option<String>,
 }
 
 impl Channel {
     /// A connection that is open, as far as is known.
-    pub fn new(ends: Ends) -> Channel {
+    pub fn new(mut ends: Ends) -> Channel {
+        let session = match std::mem::replace(&mut ends.security, Security::Never) {
+            Security::AtOnce(session) => Some(session),
+            later => {
+                ends.security = later;
+                None
+            }
+        };
         Channel {
             ends,
             inbox: Vec::new(),
@@ -74,6 +98,9 @@ impl Channel {
             always_readable: false,
             always_writable: false,
             spare: Vec::new(),
+            session,
+            securing: None,
+            refusal: None,
         }
     }
 
@@ -83,16 +110,22 @@ impl Channel {
             if self.inbox.capacity() < HIGH {
                 self.inbox.reserve_exact(HIGH - self.inbox.len());
             }
-            match rustix::io::read(self.ends.input.as_fd(), rustix::buffer::spare_capacity(&mut self.inbox)) {
+            let wire = self.ends.wire();
+            let read = match &mut self.session {
+                Some(session) => session.read(wire, &mut self.inbox),
+                None => rustix::io::read(wire.input, rustix::buffer::spare_capacity(&mut self.inbox)).map_err(Trouble::Wire),
+            };
+            match read {
                 Ok(0) => self.ended = true,
                 Ok(_) => {}
-                Err(Errno::AGAIN) => self.readable = false,
-                Err(Errno::INTR) => {}
-                Err(Errno::CONNRESET | Errno::PIPE) => self.ended = true,
-                Err(errno) => {
+                Err(Trouble::Wire(Errno::AGAIN)) => self.readable = false,
+                Err(Trouble::Wire(Errno::INTR)) => {}
+                Err(Trouble::Wire(Errno::CONNRESET | Errno::PIPE)) => self.ended = true,
+                Err(Trouble::Wire(errno)) => {
                     self.ended = true;
                     self.broken.get_or_insert(Fault::Os(errno.raw_os_error()));
                 }
+                Err(Trouble::Refused(why)) => self.refuse(why),
             }
             // Who waits is not kept waiting for more.
             if self.wanted.is_some() && !self.inbox.is_empty() {
@@ -102,6 +135,49 @@ impl Channel {
         if self.ended {
             self.hand_over();
         }
+        self.follow_session();
+    }
+
+    /// Does what was waiting for what the session has taken in.
+    fn follow_session(&mut self) {
+        let Some(session) = &self.session else { return };
+        let result = if self.ended { Err(Fault::Gone) } else { Ok(Reply::Unit) };
+        if self.ended || !session.is_agreeing() {
+            if let Some(answer) = self.securing.take() {
+                answer(result);
+            }
+            // What could not be taken before can be now.
+            self.writable = true;
+        }
+        self.pump_out();
+    }
+
+    /// Begins to encrypt on behalf of a machine.
+    pub fn secure(&mut self, answer: Answer) {
+        let session = match std::mem::replace(&mut self.ends.security, Security::Never) {
+            Security::OnRequest(session) => session,
+            _ => return answer(Err(Fault::Denied)),
+        };
+        if !self.inbox.is_empty() || !self.outbox.is_empty() || self.securing.is_some() {
+            self.refuse(String::from("more was sent than the answer to STARTTLS before TLS began"));
+            return answer(Err(Fault::Gone));
+        }
+        self.session = Some(session);
+        self.securing = Some(answer);
+        self.writable = true;
+        self.pump_out();
+        self.pump_in();
+    }
+
+    /// The other side does not please.
+    fn refuse(&mut self, why: String) {
+        self.ended = true;
+        self.refusal.get_or_insert(why);
+        self.fail(Fault::Gone);
+        if let Some(answer) = self.securing.take() {
+            answer(Err(Fault::Gone));
+        }
+        self.hand_over();
     }
 
     /// Answers a waiting receive, if there is something to answer.
@@ -149,20 +225,34 @@ impl Channel {
     /// Writes what there is, as long as the other side takes it.
     pub fn pump_out(&mut self) {
         while self.writable || self.always_writable {
-            let Some((data, at, _)) = self.outbox.front_mut() else { return };
-            let output = self.ends.output.as_ref().unwrap_or(&self.ends.input);
-            match rustix::io::write(output, &data[*at..]) {
+            let wire = self.ends.wire();
+            let rest = self.outbox.front().map(|(data, at, _)| &data[*at..]);
+            let written = match (&mut self.session, rest) {
+                (None, None) => return,
+                (None, Some(rest)) => rustix::io::write(wire.output, rest).map_err(Trouble::Wire),
+                (Some(session), Some(rest)) => session.write(wire, rest),
+                (Some(session), None) => match session.flush(wire) {
+                    Ok(()) => return,
+                    Err(trouble) => Err(trouble),
+                },
+            };
+            match written {
                 Ok(n) => {
+                    let Some((data, at, _)) = self.outbox.front_mut() else { return };
                     *at += n;
                     self.queued -= n;
                     if *at == data.len() {
                         self.sent();
                     }
                 }
-                Err(Errno::AGAIN) => self.writable = false,
-                Err(Errno::INTR) => {}
-                Err(Errno::PIPE | Errno::CONNRESET) => return self.fail(Fault::Gone),
-                Err(errno) => return self.fail(Fault::Os(errno.raw_os_error())),
+                Err(Trouble::Wire(Errno::AGAIN)) => {
+                    self.writable = false;
+                    return;
+                }
+                Err(Trouble::Wire(Errno::INTR)) => {}
+                Err(Trouble::Wire(Errno::PIPE | Errno::CONNRESET)) => return self.fail(Fault::Gone),
+                Err(Trouble::Wire(errno)) => return self.fail(Fault::Os(errno.raw_os_error())),
+                Err(Trouble::Refused(why)) => return self.refuse(why),
             }
         }
     }
@@ -206,11 +296,15 @@ impl Channel {
         }
     }
 
-    /// What the process has said, in one line.
+    /// Why TLS was refused, and what the process has said, in one line.
     pub fn complaint(&mut self) -> Option<String> {
         self.pump_stderr();
         let text = cylinder_core::escape::shown(&self.complaint).replace("\\x0d", "");
-        let text = text.split("\\x0a").filter(|line| !line.trim().is_empty()).collect::<Vec<_>>().join("; ");
+        let lines = text.split("\\x0a").filter(|line| !line.trim().is_empty());
+        // Names of a certificate are in it, and anybody may have made that.
+        let refusal =
+            self.refusal.as_ref().map(|why| cylinder_core::escape::shown(&why.as_bytes()[..why.len().min(REFUSAL_MAX)]));
+        let text = refusal.as_deref().into_iter().chain(lines).collect::<Vec<_>>().join("; ");
         (!text.is_empty()).then_some(text)
     }
 
@@ -221,13 +315,19 @@ impl Channel {
 
     /// True if everything that was taken has been written, or cannot be.
     pub fn is_flushed(&self) -> bool {
-        self.outbox.is_empty()
+        self.outbox.is_empty() && (self.broken.is_some() || self.session.as_ref().is_none_or(|session| session.is_flushed()))
     }
 
     /// Answers everybody who waits.
     pub fn abandon(&mut self) {
         if let Some(wanted) = self.wanted.take() {
             (wanted.answer)(Err(Fault::Gone));
+        }
+        if let Some(answer) = self.securing.take() {
+            answer(Err(Fault::Gone));
+        }
+        if let Some(session) = &mut self.session {
+            session.end(self.ends.wire());
         }
         self.fail(Fault::Gone);
     }

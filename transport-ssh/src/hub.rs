@@ -4,6 +4,7 @@
 
 use crate::channel::{Channel, Ends};
 use crate::peer::{Peer, Ssh};
+use crate::session::{Security, Sessions};
 use cylinder_core::error::Fault;
 use cylinder_core::io::{Op, Reply, StreamId};
 use cylinder_transport_local::{Answer, Connections};
@@ -12,7 +13,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -58,6 +59,7 @@ enum Command {
     Open(StreamId, Box<Ends>),
     Receive(StreamId, usize, Vec<u8>, Answer),
     Send(StreamId, Vec<u8>, Answer),
+    Secure(StreamId, Answer),
     Complaint(StreamId, Answer),
     Shut(StreamId, Option<Answer>),
     Listen(Listener, usize, Sender<Incoming>),
@@ -89,7 +91,7 @@ impl Hub {
     /// A handle for the driver of one machine.
     pub fn streams(&self, ssh: Ssh) -> Streams {
         let (commands, waker, numbers) = (self.commands.clone(), self.waker.clone(), self.numbers.clone());
-        Streams { commands, waker, numbers, ssh, open: Vec::new() }
+        Streams { commands, waker, numbers, ssh, sessions: None, open: Vec::new() }
     }
 
     /// Waits for clients; at most `max` at a time are let in.
@@ -112,7 +114,7 @@ impl Hub {
     pub fn standard_streams(&self) -> io::Result<StreamId> {
         let input = rustix::io::dup(rustix::stdio::stdin())?;
         let output = rustix::io::dup(rustix::stdio::stdout())?;
-        let ends = Ends { input, output: Some(output), stderr: None, child: None, directory: None };
+        let ends = Ends { output: Some(output), ..socket_ends(input) };
         Ok(open(&self.commands, &self.waker, &self.numbers, ends))
     }
 }
@@ -145,10 +147,17 @@ pub struct Streams {
     waker: Arc<Waker>,
     numbers: Arc<std::sync::atomic::AtomicU32>,
     ssh: Ssh,
+    sessions: Option<Arc<dyn Sessions>>,
     open: Vec<StreamId>,
 }
 
 impl Streams {
+    /// Lets connections be encrypted.
+    pub fn with_sessions(mut self, sessions: Arc<dyn Sessions>) -> Streams {
+        self.sessions = Some(sessions);
+        self
+    }
+
     /// Makes this handle responsible for a stream that was opened elsewhere.
     pub fn adopt(&mut self, stream: StreamId) {
         self.open.push(stream);
@@ -156,7 +165,7 @@ impl Streams {
 
     fn connect(&mut self, peer: &str) -> Result<StreamId, Fault> {
         let peer = Peer::parse(peer).map_err(|_| Fault::NotFound)?;
-        let ends = connect(&peer, &self.ssh).map_err(|error| fault(&error))?;
+        let ends = connect(&peer, &self.ssh, self.sessions.as_deref()).map_err(|error| fault(&error))?;
         let id = open(&self.commands, &self.waker, &self.numbers, ends);
         self.open.push(id);
         Ok(id)
@@ -169,6 +178,7 @@ impl Connections for Streams {
             Op::Connect(peer) => return answer(self.connect(&peer).map(Reply::Stream)),
             Op::Receive { stream, max, buffer } => Command::Receive(stream, max, buffer, answer),
             Op::Send { stream, data } => Command::Send(stream, data, answer),
+            Op::Secure(stream) => Command::Secure(stream, answer),
             Op::Complaint(stream) => Command::Complaint(stream, answer),
             Op::Shut(stream) => {
                 self.open.retain(|open| *open != stream);
@@ -195,21 +205,43 @@ fn fault(error: &io::Error) -> Fault {
 }
 
 /// Connects, or starts a process, on the calling thread.
-fn connect(peer: &Peer, ssh: &Ssh) -> io::Result<Ends> {
-    match peer {
-        Peer::Unix(path) => UnixStream::connect(path).map(|socket| socket_ends(socket.into())),
-        Peer::Tcp(address) => {
-            let socket = TcpStream::connect_timeout(address, CONNECT_MAX)?;
-            // Requests are small, and somebody waits for each answer.
-            socket.set_nodelay(true)?;
-            Ok(socket_ends(socket.into()))
+fn connect(peer: &Peer, ssh: &Ssh, sessions: Option<&dyn Sessions>) -> io::Result<Ends> {
+    let mut ends = match peer {
+        Peer::Unix(path) => socket_ends(UnixStream::connect(path)?.into()),
+        Peer::Tcp(address) => tcp_ends(&[*address])?,
+        Peer::Tls(secured) | Peer::StartTls(secured) => {
+            let session = sessions.ok_or(io::ErrorKind::PermissionDenied)?.with(secured)?;
+            let mut ends = tcp_ends(&secured.addresses().map_err(|_| io::ErrorKind::NotFound)?)?;
+            let at_once = matches!(peer, Peer::Tls(_));
+            ends.security = if at_once { Security::AtOnce(session) } else { Security::OnRequest(session) };
+            ends
         }
-        _ => start(peer, ssh),
+        _ => start(peer, ssh)?,
+    };
+    if let Some(sessions) = sessions.filter(|_| peer.is_private()) {
+        ends.security = Security::OnRequest(sessions.within()?);
     }
+    Ok(ends)
+}
+
+/// A connection to the first of these addresses that takes one.
+fn tcp_ends(addresses: &[SocketAddr]) -> io::Result<Ends> {
+    let mut failed = io::ErrorKind::NotFound.into();
+    for address in addresses {
+        match TcpStream::connect_timeout(address, CONNECT_MAX) {
+            Ok(socket) => {
+                // Requests are small, and somebody waits for each answer.
+                socket.set_nodelay(true)?;
+                return Ok(socket_ends(socket.into()));
+            }
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 fn socket_ends(socket: OwnedFd) -> Ends {
-    Ends { input: socket, output: None, stderr: None, child: None, directory: None }
+    Ends { input: socket, output: None, stderr: None, child: None, directory: None, security: Security::Never }
 }
 
 fn start(peer: &Peer, ssh: &Ssh) -> io::Result<Ends> {
@@ -221,12 +253,12 @@ fn start(peer: &Peer, ssh: &Ssh) -> io::Result<Ends> {
     let stderr = child.stderr.take().map(OwnedFd::from);
     if directory.is_some() {
         let socket = wait_for_tunnel(&mut child, &socket)?;
-        return Ok(Ends { input: socket.into(), output: None, stderr, child: Some(child), directory });
+        return Ok(Ends { stderr, child: Some(child), directory, ..socket_ends(socket.into()) });
     }
     let (Some(input), Some(output)) = (child.stdout.take(), child.stdin.take()) else {
         return Err(io::ErrorKind::BrokenPipe.into());
     };
-    Ok(Ends { input: input.into(), output: Some(output.into()), stderr, child: Some(child), directory })
+    Ok(Ends { output: Some(output.into()), stderr, child: Some(child), directory, ..socket_ends(input.into()) })
 }
 
 /// ssh makes the socket once it is connected.
@@ -326,6 +358,10 @@ impl Loop {
             },
             Command::Send(id, data, answer) => match self.channels.get_mut(&id.0) {
                 Some(channel) => channel.send(data, answer),
+                None => answer(Err(Fault::Gone)),
+            },
+            Command::Secure(id, answer) => match self.channels.get_mut(&id.0) {
+                Some(channel) => channel.secure(answer),
                 None => answer(Err(Fault::Gone)),
             },
             Command::Complaint(id, answer) => {
@@ -441,7 +477,10 @@ impl Loop {
         // Commands that came too late are answered, too.
         while let Ok(command) = self.todo.try_recv() {
             match command {
-                Command::Receive(_, _, _, answer) | Command::Send(_, _, answer) | Command::Complaint(_, answer) => {
+                Command::Receive(_, _, _, answer)
+                | Command::Send(_, _, answer)
+                | Command::Secure(_, answer)
+                | Command::Complaint(_, answer) => {
                     answer(Err(Fault::Gone));
                 }
                 Command::Shut(_, Some(answer)) => answer(Ok(Reply::Unit)),

@@ -1,4 +1,5 @@
-//! Connections to other hosts: the system's `ssh`, unix sockets, TCP sockets, and standard input and output.
+//! Connections to other hosts: the system's `ssh`, unix sockets, TCP sockets, TLS over any of them, and standard input and
+//! output.
 //!
 //! [`Hub`] is one thread with one mio loop, in which all connections are. Machines run elsewhere, each with a driver that
 //! hands the stream operations of the core to a [`Streams`] of the hub and gets the results back. A connection holds at most
@@ -10,6 +11,12 @@
 mod channel;
 mod hub;
 mod peer;
+mod session;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use hub::{HIGH, Hub, Incoming, Listener, Streams};
-pub use peer::{Peer, Ssh};
+pub use peer::{Peer, Secured, Ssh};
+pub use session::Sessions;
+#[cfg(feature = "tls")]
+pub use tls::Trust;

@@ -1,9 +1,10 @@
 //! How a peer is named in a configuration, and what to start or to connect to for it.
 //!
-//! Hosts are never resolved here: ssh does that for its own, and a TCP address is a number. What must not come in: connections.
+//! Hosts are not resolved here: ssh does that for its own, a TCP address is a number, and for TLS the system's `getent` is
+//! asked, since the C library's own functions do not work in a static program. What must not come in: connections.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -20,9 +21,25 @@ pub enum Peer {
     Unix(PathBuf),
     /// `tcp:ADDRESS:PORT`
     Tcp(SocketAddr),
+    /// `tls:HOST:PORT`, all of it encrypted.
+    Tls(Secured),
+    /// `starttls:HOST:PORT`, encrypted once the server was asked for it.
+    StartTls(Secured),
     /// `exec:PROGRAM ARGUMENT...`: a program that speaks the protocol on its standard input and output. Words are separated by
     /// spaces; there is no quoting.
     Exec(Vec<String>),
+}
+
+/// A port behind which TLS tells who is there: `NAME:PORT`, `ADDRESS:PORT` or, where nothing knows the name,
+/// `NAME@ADDRESS:PORT`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Secured {
+    /// What the certificate must be for: a name, or an address in digits.
+    pub name: String,
+    /// Its address, if that was said.
+    pub address: Option<IpAddr>,
+    /// Its port.
+    pub port: u16,
 }
 
 /// A host as ssh is told of it.
@@ -80,11 +97,18 @@ impl Peer {
             let address = address.parse().map_err(|_| bad("an address in digits and a port, such as tcp:127.0.0.1:2901"))?;
             return Ok(Peer::Tcp(address));
         }
+        if let Some(rest) = text.strip_prefix("tls:") {
+            return Secured::parse(rest).map(Peer::Tls).map_err(|why| bad(&why));
+        }
+        if let Some(rest) = text.strip_prefix("starttls:") {
+            return Secured::parse(rest).map(Peer::StartTls).map_err(|why| bad(&why));
+        }
         if let Some(command) = text.strip_prefix("exec:") {
             let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
             return if words.is_empty() { Err(bad("a program")) } else { Ok(Peer::Exec(words)) };
         }
-        Err(bad("ssh://HOST, ssh+unix://HOST/PATH, ssh+tcp://HOST/ADDRESS:PORT, unix:PATH, tcp:ADDRESS:PORT or exec:PROGRAM"))
+        Err(bad("ssh://HOST, ssh+unix://HOST/PATH, ssh+tcp://HOST/ADDRESS:PORT, unix:PATH, tcp:ADDRESS:PORT, tls:HOST:PORT, \
+                 starttls:HOST:PORT or exec:PROGRAM"))
     }
 
     /// The process to start, if this peer is reached through one. `socket` is where a tunnel ends on this host.
@@ -107,7 +131,17 @@ impl Peer {
                 command.args(&words[1..]);
                 Some(command)
             }
-            Peer::Unix(_) | Peer::Tcp(_) => None,
+            Peer::Unix(_) | Peer::Tcp(_) | Peer::Tls(_) | Peer::StartTls(_) => None,
+        }
+    }
+
+    /// True if nobody else can read what goes over the connection, encrypted or not: it stays on this host, or in ssh, or is
+    /// the affair of whoever wrote the program.
+    pub fn is_private(&self) -> bool {
+        match self {
+            Peer::Tcp(address) => address.ip().is_loopback(),
+            Peer::Tls(_) | Peer::StartTls(_) => false,
+            Peer::Unix(_) | Peer::Ssh(_) | Peer::SshUnix(..) | Peer::SshTcp(..) | Peer::Exec(_) => true,
         }
     }
 
@@ -115,6 +149,58 @@ impl Peer {
     pub(crate) fn is_tunnel(&self) -> bool {
         matches!(self, Peer::SshUnix(..))
     }
+}
+
+/// The characters of a name or an address. What begins with a dash would be an option.
+fn is_plain(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
+    !name.is_empty() && !name.starts_with('-') && name.chars().all(plain)
+}
+
+impl Secured {
+    fn parse(text: &str) -> Result<Secured, String> {
+        let bad = || format!("HOST:PORT or NAME@ADDRESS:PORT, found `{}`", text.escape_default());
+        let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
+        let port = port.parse().map_err(|_| bad())?;
+        let (name, address) = match host.split_once('@') {
+            Some((name, address)) => (name, Some(digits(address).ok_or_else(bad)?)),
+            None => (host, digits(host)),
+        };
+        let name = digits(name).map_or_else(|| name.to_owned(), |address| address.to_string());
+        if is_plain(&name) { Ok(Secured { name, address, port }) } else { Err(bad()) }
+    }
+
+    /// Where to connect to, the best first: the address that was said, or what the system's `getent` finds for the name.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none, and what would help, worded for a person.
+    pub fn addresses(&self) -> Result<Vec<SocketAddr>, String> {
+        if let Some(address) = self.address {
+            return Ok(Vec::from([(address, self.port).into()]));
+        }
+        let (name, port) = (&self.name, self.port);
+        let mut getent = Command::new("getent");
+        let found = getent
+            .args(["ahosts", name])
+            .output()
+            .map_err(|error| format!("{name}: no program getent to find its address ({error}); say {name}@ADDRESS:{port}"))?;
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        for line in String::from_utf8_lossy(&found.stdout).lines() {
+            let word = line.split_whitespace().next().and_then(digits);
+            addresses
+                .extend(word.map(|address| SocketAddr::from((address, port))).filter(|address| !addresses.contains(address)));
+        }
+        if addresses.is_empty() {
+            Err(format!("{name}: getent finds no address; say {name}@ADDRESS:{port}"))
+        } else {
+            Ok(addresses)
+        }
+    }
+}
+
+fn digits(text: &str) -> Option<IpAddr> {
+    text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text).parse().ok()
 }
 
 impl Host {
@@ -188,6 +274,31 @@ mod tests {
         for text in bad.into_iter().chain(["tcp:localhost:1", "tcp:1.2.3.4", "ssh+tcp://imap1/host", "ssh+unix://imap1"]) {
             assert!(Peer::parse(text).is_err(), "{text}");
         }
+        for text in ["tls:", "tls:imap1", "tls::993", "tls:-v:993", "tls:imap1:imaps", "tls:a@b:993", "starttls:a b:143"] {
+            assert!(Peer::parse(text).is_err(), "{text}");
+        }
         assert_eq!(Peer::parse("tcp:[::1]:2901"), Ok(Peer::Tcp("[::1]:2901".parse().expect("an address"))));
+    }
+
+    #[test]
+    fn for_tls_a_host_has_a_name_or_an_address_or_both() {
+        let secured = |text: &str| match Peer::parse(text) {
+            Ok(Peer::Tls(secured) | Peer::StartTls(secured)) => secured,
+            other => panic!("{text}: {other:?}"),
+        };
+        let address = |text: &str| Some(text.parse::<IpAddr>().expect("an address"));
+        for (text, name, ip) in [
+            ("tls:imap1.example.org:993", "imap1.example.org", None),
+            ("starttls:192.0.2.1:993", "192.0.2.1", address("192.0.2.1")),
+            ("tls:[2001:db8::1]:993", "2001:db8::1", address("2001:db8::1")),
+            ("tls:imap1.example.org@[2001:db8::1]:993", "imap1.example.org", address("2001:db8::1")),
+        ] {
+            let found = secured(text);
+            assert_eq!((&found.name[..], found.address, found.port), (name, ip, 993), "{text}");
+        }
+        let here = secured("tls:localhost:993").addresses().expect("every system knows it");
+        assert!(here.iter().all(|address| address.ip().is_loopback() && address.port() == 993), "{here:?}");
+        let why = secured("tls:nowhere.invalid:993").addresses().expect_err("nobody has it");
+        assert!(why.contains("say nowhere.invalid@ADDRESS:993"), "{why}");
     }
 }

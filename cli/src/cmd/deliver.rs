@@ -172,6 +172,7 @@ fn server(args: &Restore, user: &str) -> Result<Server, Trouble> {
     Ok(Server {
         peer: args.server.clone().unwrap_or_else(|| IMAP.to_owned()),
         ssh,
+        tls_ca: args.tls_ca.clone(),
         login: args.login.clone().unwrap_or_else(|| user.to_owned()),
         password,
     })

@@ -209,7 +209,9 @@ impl From {
                 HostOptions::new(&conf, &None, &None, false).map_err(|_| format!("source {text}: expected a full path"))?;
             return Ok(From::Local(Box::new(host)));
         }
-        Peer::parse(text)?;
+        if matches!(Peer::parse(text)?, Peer::Tls(_) | Peer::StartTls(_)) {
+            return Err(format!("source {text}: backups are pulled through ssh, not through TLS; expected ssh://HOST"));
+        }
         Ok(From::Peer { name: text.to_owned(), ssh })
     }
 }

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::escape::shown;
 use crate::guid::Guid;
 use crate::time::Time;
-use crate::wire::stream::{Limits, Stream, number};
+use crate::wire::stream::{Limits, StartTls, Stream, number};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -247,8 +247,8 @@ impl Client {
     pub const LIMITS: Limits =
         Limits { line: response::RESPONSE_MAX, stall: crate::time::Span::from_secs(600), bytes_per_second: 0 };
 
-    /// Reads the greeting, and asks for what the server can do.
-    pub async fn open(stream: Stream) -> Result<Client, Error> {
+    /// Reads the greeting, asks for what the server can do, and has the connection encrypted if that is wished.
+    pub async fn open(stream: Stream, tls: StartTls) -> Result<Client, Error> {
         let none = (BTreeSet::new(), BTreeMap::new());
         let mut client = Client { stream, tags: 0, capabilities: none.0, ended: none.1, preauth: false };
         match response::read(&mut client.stream).await? {
@@ -258,7 +258,23 @@ impl Client {
             _ => return Err(client.stream.broken("does not greet as an IMAP server does")),
         }
         client.ask_capabilities().await?;
+        let has_need = !client.preauth && !client.can("AUTH=PLAIN") && client.can("STARTTLS");
+        if tls == StartTls::Always || has_need {
+            client.start_tls().await?;
+        }
         Ok(client)
+    }
+
+    /// What the server can do is asked for once more: what it said before is not to be relied on (RFC 3501 section 6.2.1).
+    async fn start_tls(&mut self) -> Result<(), Error> {
+        // Who is logged in already cannot begin TLS any more, so that who wants it is not to be told that it is there.
+        if self.preauth || !self.can("STARTTLS") {
+            return Err(self.stream.broken("does not offer STARTTLS, so nothing is sent there"));
+        }
+        let answer = self.run(Words::of("STARTTLS"), &mut |_| ()).await?;
+        self.answered(answer)?;
+        self.stream.secure().await?;
+        self.ask_capabilities().await
     }
 
     /// True if the server has this capability, such as `LITERAL+`.

@@ -9,7 +9,7 @@ use crate::escape::shown;
 use crate::guid::Guid;
 use crate::imap::client::{Login, base64};
 use crate::time::Span;
-use crate::wire::stream::{Limits, Stream, number};
+use crate::wire::stream::{Limits, StartTls, Stream, number};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -66,6 +66,25 @@ enum Dialect {
     Imap,
 }
 
+/// What a server says it can do.
+#[derive(Clone, Copy, Default)]
+struct Can {
+    /// Passwords, on this connection.
+    takes_plain: bool,
+    /// TLS, from here on.
+    starts_tls: bool,
+    /// Scripts as messages.
+    keeps_scripts: bool,
+    /// What a replication server does, for who is logged in to an IMAP server.
+    replicates: bool,
+}
+
+/// How a server greets.
+struct Greeting {
+    can: Can,
+    release: Option<(u32, u32)>,
+}
+
 /// A message that is about to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Upload {
@@ -88,34 +107,88 @@ impl Client {
     /// The limits of a stream that carries replication. A server may check long what it was sent.
     pub const LIMITS: Limits = Limits { line: ANSWER_MAX, stall: Span::from_secs(1800), bytes_per_second: 0 };
 
-    /// Reads the greeting, which tells the dialect, and logs in. `login` must be an administrator.
-    pub async fn open(stream: Stream, login: Login<'_>) -> Result<Client, Error> {
+    /// Reads the greeting, which tells the dialect, has the connection encrypted if that is wished, and logs in. `login` must
+    /// be an administrator.
+    pub async fn open(stream: Stream, tls: StartTls, login: Login<'_>) -> Result<Client, Error> {
         let mut client = Client { stream, dialect: Dialect::Server, tags: 0, keeps_scripts: false, finds_ids: false };
-        let mut takes_plain = false;
-        let release = loop {
-            let line = client.stream.some_line().await?.to_vec();
-            if let Some(mechanisms) = line.strip_prefix(b"* SASL ") {
-                takes_plain = mechanisms.split(|&c| c == b' ').any(|mechanism| mechanism.eq_ignore_ascii_case(b"PLAIN"));
-            } else if line == b"* SIEVE-MAILBOX" {
-                client.keeps_scripts = true;
-            } else if let Some(ok) = line.strip_prefix(b"* OK ") {
-                let is_server = ok.windows(11).any(|window| window == b"sync server");
-                client.dialect = if is_server { Dialect::Server } else { Dialect::Imap };
-                break release_of(ok);
-            } else if !line.starts_with(b"* ") || line.starts_with(b"* BYE") {
-                return Err(client.stream.unexpected(&line, "the greeting of a replication or IMAP server"));
-            }
-        };
-        if client.dialect == Dialect::Server && !takes_plain {
+        let mut greeting = client.greeting().await?;
+        if client.dialect == Dialect::Imap {
+            greeting.can = client.capabilities().await?;
+        }
+        if tls == StartTls::Always || (!greeting.can.takes_plain && greeting.can.starts_tls) {
+            client.start_tls(&greeting.can).await?;
+            greeting.can = match client.dialect {
+                // It greets once more (`imap/sync_server.c: cmd_starttls`).
+                Dialect::Server => client.greeting().await?.can,
+                Dialect::Imap => client.capabilities().await?,
+            };
+        }
+        if !greeting.can.takes_plain {
             return Err(client.stream.broken("takes no password on this connection (no PLAIN); set allowplaintext there"));
         }
         client.login(login).await?;
-        client.finds_ids = release.map_or(client.keeps_scripts, |release| release >= (3, 6));
+        if client.dialect == Dialect::Imap {
+            greeting.can = client.capabilities().await?;
+            if !greeting.can.replicates {
+                let why = "is no replication server for this user (no X-REPLICATION): log in as an administrator, or name the \
+                           csync port";
+                return Err(client.stream.broken(why));
+            }
+        }
+        client.keeps_scripts = greeting.can.keeps_scripts;
+        client.finds_ids = greeting.release.map_or(client.keeps_scripts, |release| release >= (3, 6));
         if client.keeps_scripts {
             // A client that does not say so may not send such mailboxes (`imap/sync_support.c: sync_apply_mailbox`).
             client.keeps_scripts = client.apply("CAPABILITIES", b"(SIEVE-MAILBOX)").await?.is_ok();
         }
         Ok(client)
+    }
+
+    /// Reads the greeting, and takes the dialect from it.
+    async fn greeting(&mut self) -> Result<Greeting, Error> {
+        let mut can = Can::default();
+        loop {
+            let line = self.stream.some_line().await?.to_vec();
+            if let Some(mechanisms) = line.strip_prefix(b"* SASL ") {
+                can.takes_plain = mechanisms.split(|&c| c == b' ').any(|mechanism| mechanism.eq_ignore_ascii_case(b"PLAIN"));
+            } else if line == b"* SIEVE-MAILBOX" {
+                can.keeps_scripts = true;
+            } else if line == b"* STARTTLS" {
+                can.starts_tls = true;
+            } else if let Some(ok) = line.strip_prefix(b"* OK ") {
+                let is_server = ok.windows(11).any(|window| window == b"sync server");
+                self.dialect = if is_server { Dialect::Server } else { Dialect::Imap };
+                return Ok(Greeting { can, release: release_of(ok) });
+            } else if !line.starts_with(b"* ") || line.starts_with(b"* BYE") {
+                return Err(self.stream.unexpected(&line, "the greeting of a replication or IMAP server"));
+            }
+        }
+    }
+
+    /// What an IMAP server can do.
+    async fn capabilities(&mut self) -> Result<Can, Error> {
+        let mut can = Can::default();
+        let tag = self.begin(b"CAPABILITY").await?;
+        let mut look = |name: &[u8], rest: &[u8]| {
+            let has = |wanted: &[u8]| name == b"CAPABILITY" && rest.split(|&c| c == b' ').any(|word| word == wanted);
+            can.replicates |= has(b"X-REPLICATION");
+            can.keeps_scripts |= has(b"X-SIEVE-MAILBOX");
+            can.takes_plain |= has(b"AUTH=PLAIN");
+            can.starts_tls |= has(b"STARTTLS");
+        };
+        let _ = self.end(&tag, &mut look).await?;
+        Ok(can)
+    }
+
+    async fn start_tls(&mut self, can: &Can) -> Result<(), Error> {
+        if !can.starts_tls {
+            return Err(self.stream.broken("does not offer STARTTLS, so nothing is sent there"));
+        }
+        let tag = self.begin(b"STARTTLS").await?;
+        match self.end(&tag, &mut |_, _| ()).await? {
+            Ok(()) => self.stream.secure().await,
+            Err(no) => Err(self.stream.broken(format!("does not begin TLS: {no}"))),
+        }
     }
 
     /// True if Sieve scripts are messages in a mailbox there, as they are since 3.6.
@@ -131,24 +204,7 @@ impl Client {
             let why = format!("{}: {} may not log in: {no}", self.stream.peer(), shown(login.user));
             return Err(Error::Refused(why));
         }
-        if self.dialect == Dialect::Server {
-            return Ok(());
-        }
-        let (mut can, mut keeps_scripts) = (false, false);
-        let tag = self.begin(b"CAPABILITY").await?;
-        let mut look = |name: &[u8], rest: &[u8]| {
-            let has = |wanted: &[u8]| name == b"CAPABILITY" && rest.split(|&c| c == b' ').any(|word| word == wanted);
-            can |= has(b"X-REPLICATION");
-            keeps_scripts |= has(b"X-SIEVE-MAILBOX");
-        };
-        let _ = self.end(&tag, &mut look).await?;
-        self.keeps_scripts = keeps_scripts;
-        if can {
-            return Ok(());
-        }
-        let why =
-            "is no replication server for this user (no X-REPLICATION): log in as an administrator, or name the csync port";
-        Err(self.stream.broken(why))
+        Ok(())
     }
 
     /// The mailboxes with these internal names, and those with these uniqueids, wherever they are.

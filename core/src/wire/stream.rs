@@ -19,8 +19,19 @@ use core::ops::Range;
 pub const RECEIVE: usize = 256 << 10;
 /// Bytes that are gathered before they are sent, unless somebody waits for them.
 pub const SEND: usize = 128 << 10;
+/// The longest time until TLS is agreed.
+const SECURE_MAX: Span = Span::from_secs(60);
 /// The longest part of what the other side said that is repeated in an error.
 const QUOTED_MAX: usize = 200;
+
+/// When STARTTLS is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StartTls {
+    /// Before anything else; a server that does not have it is given up.
+    Always,
+    /// Where the server takes no password without it. For connections that nobody else can read anyway.
+    WhereNeeded,
+}
 
 /// Limits of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -255,6 +266,22 @@ impl Stream {
             self.wait(call).await?;
         }
         Ok(())
+    }
+
+    /// Encrypts everything from here on. What had come before that without being asked for is a breach: somebody on the way
+    /// could have put it there, to be taken for what the server says under TLS (CVE-2011-0411).
+    pub async fn secure(&mut self) -> Result<(), Error> {
+        self.settle().await?;
+        if self.at < self.buffer.len() {
+            return Err(self.broken("sends more than the answer to STARTTLS before TLS begins"));
+        }
+        let call = self.io.start(Op::Secure(self.id));
+        match self.io.by(call, self.io.now().plus(SECURE_MAX.min(self.limits.stall))).await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(Fault::Gone)) => Err(self.cut("TLS was agreed").await),
+            Some(Err(fault)) => Err(self.broken(format!("TLS cannot begin: {fault}"))),
+            None => Err(self.broken(format!("TLS was not agreed within {} s", SECURE_MAX.ms() / 1000))),
+        }
     }
 
     /// Closes the stream. What the other side says to that is of no interest.

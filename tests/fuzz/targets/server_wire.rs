@@ -6,7 +6,7 @@ use cylinder_core::imap::client::{Client, Login, NewMessage};
 use cylinder_core::io::{Io, Op, StreamId};
 use cylinder_core::sync::client as sync;
 use cylinder_core::time::Time;
-use cylinder_core::wire::stream::Stream;
+use cylinder_core::wire::stream::{StartTls, Stream};
 use cylinder_tests::disk::SimDisk;
 use cylinder_tests::net::{Net, join};
 use libfuzzer_sys::fuzz_target;
@@ -19,7 +19,7 @@ async fn says(io: Io, text: Vec<u8>) {
 
 /// Does everything that a restore does by IMAP.
 async fn imap(io: Io) -> Result<(), Error> {
-    let mut client = Client::open(Stream::connect(&io, "imaptest", Client::LIMITS).await?).await?;
+    let mut client = Client::open(Stream::connect(&io, "imaptest", Client::LIMITS).await?, StartTls::WhereNeeded).await?;
     client.login(LOGIN).await?;
     let _ = client.namespace().await;
     let _ = client.list_all().await;
@@ -40,7 +40,7 @@ async fn imap(io: Io) -> Result<(), Error> {
 
 /// Looks as a restore does by the replication protocol.
 async fn replication(io: Io) -> Result<(), Error> {
-    let mut client = sync::Client::open(Stream::connect(&io, "synctest", sync::Client::LIMITS).await?, LOGIN).await?;
+    let mut client = sync::Client::open(Stream::connect(&io, "synctest", sync::Client::LIMITS).await?, StartTls::WhereNeeded, LOGIN).await?;
     let _ = client.mailboxes(&[b"user.anna"], &[b"abc"]).await?;
     let _ = client.reserve(b"default", &[b"user.anna"], &[]).await?;
     let _ = client.apply("MAILBOX", b"%(A b)").await?;

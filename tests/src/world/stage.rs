@@ -447,7 +447,7 @@ impl<T> Stage<'_, T> {
 }
 
 fn is_of_stream(op: &Op) -> bool {
-    matches!(op, Op::Connect(_) | Op::Send { .. } | Op::Receive { .. } | Op::Complaint(_) | Op::Shut(_))
+    matches!(op, Op::Connect(_) | Op::Send { .. } | Op::Receive { .. } | Op::Secure(_) | Op::Complaint(_) | Op::Shut(_))
 }
 
 /// What an operation does to what, without figures: two of one kind are one point at which a machine can stop.

@@ -1,6 +1,9 @@
 //! Connections over real sockets and processes: bytes arrive as they were sent, nobody holds more than the high-water mark, and
 //! whoever waits is answered.
 
+#[cfg(feature = "tls")]
+mod tls;
+
 use cylinder_core::error::Fault;
 use cylinder_core::io::{Op, Reply, StreamId};
 use cylinder_transport_local::Connections;
