@@ -549,8 +549,11 @@ impl SimDisk {
             Op::WriteAt { file, offset, mut data } => {
                 let at = usize::try_from(offset).map_err(|_| Fault::TooLarge)?;
                 self.change(file, |live| {
-                    live.resize(live.len().max(at + data.len()), 0);
-                    live[at..at + data.len()].copy_from_slice(&data);
+                    // No bytes do not make a file longer.
+                    if !data.is_empty() {
+                        live.resize(live.len().max(at + data.len()), 0);
+                        live[at..at + data.len()].copy_from_slice(&data);
+                    }
                 })?;
                 data.clear();
                 Ok(Reply::Bytes(data))
@@ -575,19 +578,27 @@ impl SimDisk {
                 Ok(Reply::Unit)
             }
             Op::Lock { file, mode } => {
-                let ino = self.handle_of(file)?.ino;
+                let Handle { ino, how, .. } = self.handle_of(file)?.clone();
+                // The kernel wants it open for writing.
+                if how == How::Read && mode == LockMode::Exclusive {
+                    return Err(Fault::Os(9));
+                }
                 if self.excluding(file, mode).is_some() {
                     return Err(Fault::Busy);
                 }
                 self.locks.retain(|lock| lock.file != Some(file));
-                self.locks.push(Held { ino, mode, file: Some(file), holder: String::from("process 1 (cylinder)") });
+                self.locks.push(Held { ino, mode, file: Some(file), holder: String::new() });
                 Ok(Reply::Unit)
             }
             Op::Unlock(file) => {
                 self.locks.retain(|lock| lock.file != Some(file));
                 Ok(Reply::Unit)
             }
-            Op::Holder { file, mode } => Ok(Reply::Holder(self.excluding(file, mode).map(|lock| lock.holder.clone()))),
+            // Of another cylinder the kernel does not say which process it is.
+            Op::Holder { file, mode } => {
+                let holder = self.excluding(file, mode).filter(|lock| lock.file.is_none());
+                Ok(Reply::Holder(holder.map(|lock| lock.holder.clone())))
+            }
             Op::Clock => Ok(Reply::Clock(self.coarse(), TICK)),
             Op::Connect(_) | Op::Send { .. } | Op::Receive { .. } | Op::Secure(_) | Op::Complaint(_) | Op::Shut(_) => {
                 Err(Fault::Gone)
@@ -618,7 +629,9 @@ impl SimDisk {
 
     fn sync_dir(&mut self, dir: &Place) -> Result<Reply, Fault> {
         self.writable(dir)?;
-        self.stat(dir)?;
+        if self.stat(dir)?.kind != FileKind::Directory {
+            return Err(Fault::WrongKind);
+        }
         if self.lie != Some(Lie::SyncDir) {
             let (now, later) = std::mem::take(&mut self.renames).into_iter().partition(|rename: &Rename| rename.is_in(dir));
             self.renames = later;
@@ -633,6 +646,7 @@ impl SimDisk {
         match self.live.get(dir).map(|&ino| self.stat_ino(ino)).transpose()? {
             Some(stat) if stat.kind != FileKind::Directory => return Err(Fault::WrongKind),
             Some(_) => {}
+            None if self.is_below_a_file(dir) => return Err(Fault::NotFound),
             None => {
                 self.put(dir.clone(), Node::Directory);
                 self.wrote(dir);
@@ -645,6 +659,10 @@ impl SimDisk {
         self.writable(&from)?;
         self.writable(&to)?;
         let ino = *self.live.get(&from).ok_or(Fault::NotFound)?;
+        match self.live.get(&to.parent()).map(|&ino| self.stat_of(ino, 1)).transpose()? {
+            Some(stat) if stat.kind == FileKind::Directory => {}
+            _ => return Err(Fault::NotFound),
+        }
         self.wrote(&from);
         self.wrote(&to);
         let rename = Rename::Move(from, to, ino);
@@ -670,7 +688,8 @@ impl SimDisk {
         self.writable(&place)?;
         let ino = *self.live.get(&place).ok_or(Fault::NotFound)?;
         if self.stat_ino(ino)?.kind != FileKind::Directory {
-            return Err(Fault::WrongKind);
+            // What the kernel says of a way through a file.
+            return Err(Fault::NotFound);
         }
         if self.live.keys().any(|name| *name != place && name.parent() == place) {
             return Err(Fault::Os(39));
@@ -699,13 +718,21 @@ impl SimDisk {
         }
     }
 
+    /// True if something on the way to a name is no directory.
+    fn is_below_a_file(&self, place: &Place) -> bool {
+        let parent = place.parent();
+        match self.live.get(&parent).map(|&ino| self.stat_of(ino, 1)) {
+            Some(Ok(stat)) => stat.kind != FileKind::Directory,
+            _ => parent != *place && self.is_below_a_file(&parent),
+        }
+    }
+
     fn create(&mut self, place: &Place, how: How) -> Result<u64, Fault> {
         let parent = place.parent();
-        if !self.live.contains_key(&parent) {
-            if how == How::Create {
-                return Err(Fault::NotFound);
-            }
-            self.put(parent, Node::Directory);
+        match self.live.get(&parent).map(|&ino| self.stat_of(ino, 1)).transpose()? {
+            Some(stat) if stat.kind == FileKind::Directory => {}
+            None if how == How::Lock && !self.is_below_a_file(&parent) => drop(self.put(parent, Node::Directory)),
+            _ => return Err(Fault::NotFound),
         }
         let ino = self.add(Node::File { durable: Rc::default(), live: Rc::default() });
         self.live.insert(place.clone(), ino);

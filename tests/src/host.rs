@@ -43,6 +43,8 @@ pub struct Folder {
     pub uidvalidity: u32,
     /// Messages by ascending UID.
     pub messages: Vec<Mail>,
+    /// The greatest UID ever given.
+    pub last_uid: u32,
     /// HIGHESTMODSEQ.
     pub modseq: u64,
     /// Version of its index: 17, or 9, which has no SHA-1s.
@@ -58,6 +60,7 @@ impl Folder {
             id: id.to_owned(),
             uidvalidity: 1_795_000_000,
             messages: Vec::new(),
+            last_uid: 0,
             modseq: 1,
             minor_version: 17,
             by_name: false,
@@ -72,7 +75,8 @@ impl Folder {
     /// Takes a message whose SHA-1 is known, and gives its UID.
     pub fn take(&mut self, content: Rc<Vec<u8>>, guid: Guid) -> u32 {
         self.modseq += 1;
-        let uid = self.messages.last().map_or(1, |m| m.uid + 1);
+        self.last_uid = self.last_uid.max(self.messages.last().map_or(0, |m| m.uid)) + 1;
+        let uid = self.last_uid;
         self.messages.push(Mail { uid, content, guid, flags: 0, expunged: false, unlinked: false });
         uid
     }
@@ -99,7 +103,7 @@ impl Folder {
         let modern = self.minor_version >= 12;
         let header = index::Header {
             minor_version: self.minor_version,
-            last_uid: self.messages.last().map_or(0, |m| m.uid),
+            last_uid: self.last_uid.max(self.messages.last().map_or(0, |m| m.uid)),
             uidvalidity: self.uidvalidity,
             exists: self.messages.iter().filter(|m| !m.expunged).count() as u32,
             highestmodseq: Some(self.modseq),
