@@ -46,6 +46,10 @@ struct Open {
     at: usize,
 }
 
+/// The member that a walk looked at last: the next walk over the same archive begins in it more often than not.
+#[derive(Default)]
+pub struct Last(Option<Open>);
+
 /// A message under way.
 struct Current {
     message: MessageAt,
@@ -92,6 +96,23 @@ impl<'a> Bodies<'a> {
             spare_members: Vec::new(),
             spare_raw: Vec::new(),
         }
+    }
+
+    /// Begins with what another walk over the same archive has left, which need not be inflated again if it is wanted first.
+    /// Before anything was taken.
+    pub fn after(mut self, last: Last) -> Bodies<'a> {
+        let first = self.wanted.first().map(|message| message.at.member);
+        if let Some(open) = last.0.filter(|open| Some(open.offset) == first) {
+            self.to_launch = self.wanted.partition_point(|message| message.at.member == open.offset);
+            self.continued = (open.info.flags & TO_BE_CONTINUED != 0).then_some(open.offset + u64::from(open.info.len));
+            self.open = Some(open);
+        }
+        self
+    }
+
+    /// What is left for the next walk.
+    pub fn last(self) -> Last {
+        Last(self.open)
     }
 
     /// What comes next; `None` at the end. An error is one of the operating system.

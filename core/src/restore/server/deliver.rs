@@ -22,7 +22,7 @@ use crate::escape::shown;
 use crate::guid::Guid;
 use crate::imap::client::{Answer, Client, NewMessage, Refusal, Tag, set};
 use crate::io::{Event, Io};
-use crate::restore::bodies::{Bodies, Next};
+use crate::restore::bodies::{Bodies, Last, Next};
 use crate::restore::select::{Folder, Message};
 use crate::time::Time;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -158,6 +158,8 @@ pub struct Delivery<'a> {
     pub is_full: bool,
     /// The mailbox from which messages are moved to where they go, if the server can do that.
     pub staging: Option<&'a [u8]>,
+    /// What the last group has left.
+    pub last: Last,
 }
 
 /// True if the server can move messages, and tells which ones it has added.
@@ -213,13 +215,14 @@ impl Delivery<'_> {
     }
 
     /// The contents of a group, in its order. What cannot be read is a failure.
-    async fn load<'f>(&self, group: &[Added<'f>], report: &mut FolderReport) -> Result<Vec<Loaded<'f>>, Error> {
+    async fn load<'f>(&mut self, group: &[Added<'f>], report: &mut FolderReport) -> Result<Vec<Loaded<'f>>, Error> {
         let wanted = group.iter().map(|added| added.at).collect();
-        let mut bodies = Bodies::new(self.io, self.reader, wanted, AHEAD);
+        let mut bodies = Bodies::new(self.io, self.reader, wanted, AHEAD).after(core::mem::take(&mut self.last));
         let (mut found, mut content) = (BTreeMap::new(), Vec::new());
         while let Some((at, result)) = bodies.next_whole(GROUP_BYTES, &mut content).await? {
             found.insert(at.guid, result.map(|()| Rc::new(core::mem::take(&mut content))));
         }
+        self.last = bodies.last();
         let mut out = Vec::new();
         for added in group {
             match found.get(&added.at.guid) {

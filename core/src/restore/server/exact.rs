@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::escape::shown;
 use crate::guid::Guid;
 use crate::io::{Event, Io};
-use crate::restore::bodies::{Bodies, Next};
+use crate::restore::bodies::{Bodies, Last, Next};
 use crate::restore::select::{Annotation, Body, Folder, Message, Scope, Selection, UserData, is_deleted_folder};
 use crate::sync::client::{Answer, Client, Mailbox, No, Upload};
 use crate::time::Time;
@@ -56,6 +56,8 @@ pub struct Exact<'a> {
     pub rehearse: bool,
     /// What the server holds ready.
     held: BTreeSet<Guid>,
+    /// What the walk over the last records has left.
+    last: Last,
 }
 
 /// What is to be done about a mailbox.
@@ -74,8 +76,8 @@ enum Judgement {
 impl<'a> Exact<'a> {
     /// A restore of which nothing has been done yet.
     pub fn new(io: &'a Io, selection: &'a Selection<'a>, client: &'a mut Client) -> Exact<'a> {
-        let (naming, held) = (Naming::default(), BTreeSet::new());
-        Exact { io, selection, client, naming, partition: None, replace: false, rehearse: false, held }
+        let (naming, held, last) = (Naming::default(), BTreeSet::new(), Last::default());
+        Exact { io, selection, client, naming, partition: None, replace: false, rehearse: false, held, last }
     }
 
     /// Does it. What fails is in the report, and so is why it ended early if it did.
@@ -358,7 +360,7 @@ impl<'a> Exact<'a> {
     ) -> Result<Answer<()>, Error> {
         let (large, small): (Vec<MessageAt>, Vec<MessageAt>) = wanted.into_iter().partition(|at| at.size > GROUP_BYTES);
         let reader = self.selection.reader();
-        let mut bodies = Bodies::new(self.io, reader, small, AHEAD);
+        let mut bodies = Bodies::new(self.io, reader, small, AHEAD).after(core::mem::take(&mut self.last));
         let (mut content, mut open) = (Vec::new(), None);
         let mut bytes = 0;
         while let Some((at, result)) = bodies.next_whole(GROUP_BYTES, &mut content).await? {
@@ -383,6 +385,7 @@ impl<'a> Exact<'a> {
                 }
             }
         }
+        self.last = bodies.last();
         if let Some(tag) = open
             && let Err(no) = self.client.messages_end(&tag).await?
         {

@@ -14,6 +14,7 @@ use crate::escape::shown;
 use crate::guid::Guid;
 use crate::imap::client::{Client, QuotaRoot};
 use crate::io::{Event, Io};
+use crate::restore::bodies::Last;
 use crate::restore::select::{Folder, Selection};
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -45,6 +46,8 @@ pub struct Run<'a> {
     pub over_quota: OverQuota,
     /// From where messages are moved, once that mailbox is made.
     staging: Option<Vec<u8>>,
+    /// What the walk over the messages added last has left.
+    last: Last,
     /// A name for it that no other run has.
     id: Option<String>,
     /// Mailboxes that can be opened.
@@ -60,7 +63,8 @@ impl<'a> Run<'a> {
     pub fn new(io: &'a Io, selection: &'a Selection<'a>, client: &'a mut Client, names: &'a Names, target: Target) -> Run<'a> {
         let (there, elsewhere) = (BTreeSet::new(), BTreeSet::new());
         let (over_quota, staging, id, notes) = (OverQuota::default(), None, None, Vec::new());
-        Run { io, selection, client, names, target, over_quota, staging, id, there, elsewhere, notes }
+        let last = Last::default();
+        Run { io, selection, client, names, target, over_quota, staging, last, id, there, elsewhere, notes }
     }
 
     /// Has messages moved to where they go from a mailbox of this run alone, if the server can; `id` is a word that no other
@@ -222,9 +226,10 @@ impl<'a> Run<'a> {
             over_quota: self.over_quota,
             is_full: *is_full,
             staging: self.staging.as_deref(),
+            last: core::mem::take(&mut self.last),
         };
         let ended = delivery.add(target, &added, done).await;
-        *is_full = delivery.is_full;
+        (*is_full, self.last) = (delivery.is_full, delivery.last);
         ended
     }
 
