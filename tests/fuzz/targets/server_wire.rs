@@ -40,7 +40,8 @@ async fn imap(io: Io) -> Result<(), Error> {
 
 /// Looks as a restore does by the replication protocol.
 async fn replication(io: Io) -> Result<(), Error> {
-    let mut client = sync::Client::open(Stream::connect(&io, "synctest", sync::Client::LIMITS).await?, StartTls::WhereNeeded, LOGIN).await?;
+    let mut client =
+        sync::Client::open(Stream::connect(&io, "synctest", sync::Client::LIMITS).await?, StartTls::WhereNeeded, LOGIN).await?;
     let _ = client.mailboxes(&[b"user.anna"], &[b"abc"]).await?;
     let _ = client.reserve(b"default", &[b"user.anna"], &[]).await?;
     let _ = client.apply("MAILBOX", b"%(A b)").await?;
