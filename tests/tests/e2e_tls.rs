@@ -10,9 +10,14 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 use std::process::{Command, Stdio};
 
-/// Options of a server that takes no password in the clear, and has a certificate.
-const CLOSED: [(&str, &str); 3] =
-    [("allowplaintext", "no"), ("tls_server_cert", "{dir}/server.pem"), ("tls_server_key", "{dir}/server.pem")];
+/// Options of a server that takes no password in the clear, and has a certificate. From 3.10 on, it does not offer STARTTLS
+/// unless it is told to.
+const CLOSED: [(&str, &str); 4] = [
+    ("allowplaintext", "no"),
+    ("allowstarttls", "yes"),
+    ("tls_server_cert", "{dir}/server.pem"),
+    ("tls_server_key", "{dir}/server.pem"),
+];
 const NAME: &str = "imap1.example.org";
 
 /// Puts a key and a certificate for [`NAME`] where the server looks for them. Gives the certificate of who signed it.

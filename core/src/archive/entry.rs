@@ -5,6 +5,7 @@
 
 use crate::error::Damage;
 use crate::guid::Guid;
+use crate::lines::parse_number;
 use crate::time::Time;
 use alloc::format;
 use alloc::string::String;
@@ -208,6 +209,8 @@ enum Block {
     Zero,
     /// A pax header for the next entry, with this many bytes of records.
     Pax(u64),
+    /// A pax header for all entries behind it, with this many bytes of records: comments, and no name of anything.
+    Global(u64),
     /// A GNU long name (`L`) or long link (`K`) for the next entry.
     Long(u8, u64),
     /// An entry.
@@ -235,7 +238,8 @@ fn parse_block(b: &[u8]) -> Result<Block, Damage> {
     }
     let link = until_nul(&b[field::LINKNAME]);
     let kind = match b[field::TYPE] {
-        b'x' | b'g' => return Ok(Block::Pax(size)),
+        b'x' => return Ok(Block::Pax(size)),
+        b'g' => return Ok(Block::Global(size)),
         t @ (b'L' | b'K') => return Ok(Block::Long(t, size)),
         b'0' | 0 | b'7' => EntryKind::File(Guid::from_hex(link)),
         b'2' => EntryKind::Link(link.to_vec()),
@@ -264,7 +268,7 @@ pub enum Parsed {
 /// [`EXTENSIONS_MAX`] bytes; offsets count from the start of `b`.
 pub fn parse(b: &[u8]) -> Result<Parsed, Damage> {
     let mut at = 0;
-    let (mut path, mut link): (Option<Vec<u8>>, Option<Vec<u8>>) = (None, None);
+    let mut said = Extended::default();
     loop {
         if at > EXTENSIONS_MAX {
             return Err(damage(at as u64, "extension headers", format!("{at} bytes"), &format!("at most {EXTENSIONS_MAX}")));
@@ -279,11 +283,14 @@ pub fn parse(b: &[u8]) -> Result<Parsed, Damage> {
         match parse_block(&b[at..]).map_err(shift)? {
             Block::Zero => return Ok(Parsed::End),
             Block::Entry(mut entry) => {
-                if let Some(path) = path {
+                if let Some(path) = said.path {
                     entry.name = path;
                 }
-                if let (Some(target), EntryKind::Link(_)) = (link, &entry.kind) {
+                if let (Some(target), EntryKind::Link(_)) = (said.link, &entry.kind) {
                     entry.kind = EntryKind::Link(target);
+                }
+                if let Some(size) = said.size.filter(|_| !matches!(entry.kind, EntryKind::Link(_))) {
+                    entry.size = size;
                 }
                 check_len("name", at, &entry.name)?;
                 if let EntryKind::Link(target) = &entry.kind {
@@ -293,16 +300,20 @@ pub fn parse(b: &[u8]) -> Result<Parsed, Damage> {
             }
             Block::Pax(size) => {
                 let Some(body) = extension(b, at, size)? else { return Ok(Parsed::More(at + 3 * BLOCK + size as usize)) };
-                read_pax(body, at, &mut path, &mut link)?;
+                read_pax(body, at, &mut said)?;
+                at += BLOCK + body.len() + padding(size);
+            }
+            Block::Global(size) => {
+                let Some(body) = extension(b, at, size)? else { return Ok(Parsed::More(at + 3 * BLOCK + size as usize)) };
                 at += BLOCK + body.len() + padding(size);
             }
             Block::Long(kind, size) => {
                 let Some(body) = extension(b, at, size)? else { return Ok(Parsed::More(at + 3 * BLOCK + size as usize)) };
                 let value = Some(until_nul(body).to_vec());
                 if kind == b'L' {
-                    path = value
+                    said.path = value
                 } else {
-                    link = value
+                    said.link = value
                 }
                 at += BLOCK + body.len() + padding(size);
             }
@@ -328,7 +339,16 @@ fn extension(b: &[u8], at: usize, size: u64) -> Result<Option<&[u8]>, Damage> {
     Ok(b.get(start..start + size).filter(|_| b.len() >= start + size + padding(size as u64)))
 }
 
-fn read_pax(mut body: &[u8], at: usize, path: &mut Option<Vec<u8>>, link: &mut Option<Vec<u8>>) -> Result<(), Damage> {
+/// What extension headers say of the next entry.
+#[derive(Default)]
+struct Extended {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    /// Where it is there, the one of the header is void: it may have no room for this one.
+    size: Option<u64>,
+}
+
+fn read_pax(mut body: &[u8], at: usize, said: &mut Extended) -> Result<(), Damage> {
     let bad = |found: &str| damage(at as u64 + BLOCK as u64, "pax record", found, "`length key=value`");
     while !body.is_empty() {
         let space = body.iter().position(|&c| c == b' ').ok_or_else(|| bad("no length"))?;
@@ -336,9 +356,14 @@ fn read_pax(mut body: &[u8], at: usize, path: &mut Option<Vec<u8>>, link: &mut O
         let len = len.filter(|&len| len > space + 1 && len <= body.len()).ok_or_else(|| bad("a length that does not fit"))?;
         let record = &body[space + 1..len - 1];
         let equals = record.iter().position(|&c| c == b'=').ok_or_else(|| bad("no `=`"))?;
+        let value = &record[equals + 1..];
         match &record[..equals] {
-            b"path" => *path = Some(record[equals + 1..].to_vec()),
-            b"linkpath" => *link = Some(record[equals + 1..].to_vec()),
+            b"path" => said.path = Some(value.to_vec()),
+            b"linkpath" => said.link = Some(value.to_vec()),
+            b"size" => {
+                let size = value.iter().all(u8::is_ascii_digit).then(|| parse_number::<i64>(value)).flatten();
+                said.size = Some(size.ok_or_else(|| bad("a size that is no number"))? as u64);
+            }
             _ => {}
         }
         body = &body[len..];
@@ -537,6 +562,33 @@ mod tests {
         emit_file(&mut out, b"f", 1 << 40, Time::ZERO, None);
         let Parsed::Entry(entry, _) = parse(&out).unwrap() else { panic!("entry") };
         assert_eq!(entry.size, 1 << 40);
+    }
+
+    /// Found by comparing with other people's tar: where there is a pax size, the one of the header does not count. Whoever takes
+    /// that one reads content as headers, and an archive could show one thing to us and another to everybody else.
+    #[test]
+    fn a_pax_size_counts_and_a_global_header_names_nothing() {
+        let extended = |kind: u8, records: &[u8]| {
+            let mut out = Vec::new();
+            block(&mut out, b"pax", kind, 0o600, records.len() as u64, Time::ZERO, b"");
+            out.extend_from_slice(records);
+            out.resize(out.len() + padding(records.len() as u64), 0);
+            emit_file(&mut out, b"files/x", 0, Time::ZERO, None);
+            out
+        };
+        let read = |bytes: &[u8]| match parse(bytes) {
+            Ok(Parsed::Entry(entry, used)) => Ok((String::from_utf8(entry.name).expect("text"), entry.size, used)),
+            Ok(other) => panic!("{other:?}"),
+            Err(damage) => Err(alloc::format!("{damage}")),
+        };
+        let sized = extended(b'x', b"9 size=5\n");
+        assert_eq!(read(&sized), Ok((String::from("files/x"), 5, sized.len())));
+        let global = extended(b'g', b"10 path=y\n9 size=5\n");
+        assert_eq!(read(&global), Ok((String::from("files/x"), 0, global.len())));
+        for bad in [&b"10 size=-5\n"[..], b"9 size=x\n", b"28 size=9223372036854775808\n"] {
+            let why = read(&extended(b'x', bad)).expect_err("no number");
+            assert!(why.contains("a size that is no number"), "{why}");
+        }
     }
 
     /// Found by fuzzing: in the checksum, alone of all numbers only 8 bytes long, the form of GNU tar for large numbers was a

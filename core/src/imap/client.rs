@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::escape::shown;
 use crate::guid::Guid;
 use crate::time::Time;
-use crate::wire::stream::{Limits, StartTls, Stream, number};
+use crate::wire::stream::{Limits, NO_STARTTLS, StartTls, Stream, number};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -269,7 +269,7 @@ impl Client {
     async fn start_tls(&mut self) -> Result<(), Error> {
         // Who is logged in already cannot begin TLS any more, so that who wants it is not to be told that it is there.
         if self.preauth || !self.can("STARTTLS") {
-            return Err(self.stream.broken("does not offer STARTTLS, so nothing is sent there"));
+            return Err(self.stream.broken(NO_STARTTLS));
         }
         let answer = self.run(Words::of("STARTTLS"), &mut |_| ()).await?;
         self.answered(answer)?;

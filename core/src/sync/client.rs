@@ -9,7 +9,7 @@ use crate::escape::shown;
 use crate::guid::Guid;
 use crate::imap::client::{Login, base64};
 use crate::time::Span;
-use crate::wire::stream::{Limits, StartTls, Stream, number};
+use crate::wire::stream::{Limits, NO_STARTTLS, StartTls, Stream, number};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -182,7 +182,7 @@ impl Client {
 
     async fn start_tls(&mut self, can: &Can) -> Result<(), Error> {
         if !can.starts_tls {
-            return Err(self.stream.broken("does not offer STARTTLS, so nothing is sent there"));
+            return Err(self.stream.broken(NO_STARTTLS));
         }
         let tag = self.begin(b"STARTTLS").await?;
         match self.end(&tag, &mut |_, _| ()).await? {

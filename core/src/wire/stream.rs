@@ -33,6 +33,10 @@ pub enum StartTls {
     WhereNeeded,
 }
 
+/// What is said of a server that does not have STARTTLS where it must be.
+pub const NO_STARTTLS: &str =
+    "does not offer STARTTLS, so nothing is sent there; from 3.10 on Cyrus wants `allowstarttls: yes`";
+
 /// Limits of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {

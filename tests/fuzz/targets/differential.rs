@@ -90,8 +90,8 @@ fn until_nul(b: &[u8]) -> &[u8] {
     &b[..b.iter().position(|&c| c == 0).unwrap_or(b.len())]
 }
 
-/// True if extension headers say what everybody reads alike: GNU's alone, or one of pax. That one may have no `size`, which we
-/// do not know; no key twice, of which the crate tar takes the first and we the last; and no line end or NUL in a value.
+/// True if extension headers say what everybody reads alike: GNU's alone, or one of pax. That one may have no key twice, of which
+/// the crate tar takes the first and we the last, and no line end or NUL in a value.
 fn is_plain(mut between: &[u8]) -> bool {
     let mut kinds = Vec::new();
     while between.len() >= BLOCK {
@@ -112,7 +112,7 @@ fn is_plain(mut between: &[u8]) -> bool {
             let count = keys.len();
             keys.sort();
             keys.dedup();
-            if keys.len() < count || keys.contains(&&b"size"[..]) {
+            if keys.len() < count {
                 return false;
             }
         }
