@@ -1,8 +1,11 @@
 //! Crashes at every operation of a run, and again at every operation of the recovery, over a disk that keeps what it likes.
 
+use cylinder_core::archive::member::FOOTER_LEN;
+use cylinder_core::archive::read::Reader;
 use cylinder_core::error::{Error, Fault};
 use cylinder_core::guid::Guid;
 use cylinder_core::io::{Io, LockMode, Op};
+use cylinder_core::view::{self, When};
 use cylinder_tests::check::{self, Check};
 use cylinder_tests::choose::Sampler;
 use cylinder_tests::crashes::{BRIEF, Effort, THOROUGH, crashes, first_of_all, torn};
@@ -482,4 +485,37 @@ fn a_commit_that_only_the_page_cache_has_is_synced_before_its_footer() {
         }
     }
     assert!(losses > 100, "{losses}");
+}
+
+/// The number of the newest snapshot.
+async fn newest(io: Io) -> Result<u64, Error> {
+    let reader = Reader::open(&io, &story::dir()).await?;
+    let newest = view::snapshot(&reader, When::Newest).await.map(|at| at.commit.number);
+    reader.close().await;
+    newest
+}
+
+/// A footer tells that its commit was acknowledged: whatever rots in it later, it is the newest snapshot, and what is not
+/// damaged of it is there. A commit that has no footer counts only if all of it is good. So the footer, too, is durable before
+/// a run is acknowledged, though no power loss alone would lose a message without it.
+#[test]
+fn an_acknowledged_commit_of_which_something_rots_after_a_power_loss_is_still_the_newest() {
+    let story = small_story();
+    let before = after_run(&story[..1]);
+    let first = drive(&mut before.clone(), newest).finished().expect("a snapshot");
+    let start = before.content(&archive()).expect("an archive").len() - FOOTER_LEN;
+    let mut disk = before.clone();
+    drive(&mut disk, |io| run_all(io, &story[1..2])).finished().expect("a run");
+    let mut losses = 0;
+    for (how, mut after) in crashes(&disk, THOROUGH) {
+        losses += 1;
+        let mut image = after.content(&archive()).expect("an archive").to_vec();
+        // In the first member that the run has brought: its message.
+        image[start + 60] ^= 0x10;
+        after.change_file(&archive(), image);
+        assert_eq!(drive(&mut after, newest).finished(), Ok(first + 1), "{how}");
+        drive(&mut after, story::reopen).finished().expect("a recovery");
+        assert_eq!(drive(&mut after, newest).finished(), Ok(first + 1), "{how}, mended");
+    }
+    assert!(losses > 0);
 }

@@ -564,8 +564,8 @@ mod tests {
         assert_eq!(entry.size, 1 << 40);
     }
 
-    /// Found by comparing with other people's tar: where there is a pax size, the one of the header does not count. Whoever takes
-    /// that one reads content as headers, and an archive could show one thing to us and another to everybody else.
+    /// Found by comparing with other people's tar: where there is a pax size, the one of the header does not count. Whoever
+    /// takes that one reads content as headers, and an archive could show one thing to us and another to everybody else.
     #[test]
     fn a_pax_size_counts_and_a_global_header_names_nothing() {
         let extended = |kind: u8, records: &[u8]| {

@@ -90,8 +90,8 @@ fn until_nul(b: &[u8]) -> &[u8] {
     &b[..b.iter().position(|&c| c == 0).unwrap_or(b.len())]
 }
 
-/// True if extension headers say what everybody reads alike: GNU's alone, or one of pax. That one may have no key twice, of which
-/// the crate tar takes the first and we the last, and no line end or NUL in a value.
+/// True if extension headers say what everybody reads alike: GNU's alone, or one of pax. That one may have no key twice, of
+/// which the crate tar takes the first and we the last, and no line end or NUL in a value.
 fn is_plain(mut between: &[u8]) -> bool {
     let mut kinds = Vec::new();
     while between.len() >= BLOCK {
