@@ -5,8 +5,9 @@
 //!
 //! What must not come in: the wire's own escapes.
 
-use crate::cyrus::names::{MailboxName, Namespace, Naming, View};
+use crate::cyrus::names::{MailboxName, NAME_MAX, Namespace, Naming, View};
 use crate::error::Damage;
+use alloc::format;
 use alloc::vec::Vec;
 
 /// A folder that nobody has, to be asked for so that the refusal shows the form of the names.
@@ -122,7 +123,13 @@ impl Names {
         let deleted = parsed(&Namespace { alt: false, ..self.namespace.clone() }).ok().filter(|name| name.deleted().is_some());
         let name = deleted.map_or_else(|| parsed(&self.namespace), Ok)?;
         self.check_owner(external, &name)?;
-        Ok(self.naming.relative(&name))
+        let relative = self.naming.relative(&name);
+        // It is longer than the external one where that has no INBOX before it.
+        if relative.len() > NAME_MAX {
+            let expected = format!("at most {NAME_MAX} bytes with INBOX before it");
+            return Err(Damage::new("folder list", 0, "length of a name", relative.len(), expected));
+        }
+        Ok(relative)
     }
 
     fn check_owner(&self, external: &[u8], name: &MailboxName) -> Result<(), Damage> {
@@ -138,7 +145,6 @@ impl Names {
 mod tests {
     use super::*;
     use crate::escape::shown;
-    use alloc::format;
 
     const FORMS: [Form; 4] = [
         Form { slash: false, alt: false },
@@ -285,5 +291,23 @@ mod tests {
         for userid in ["", "../x", "a\0b", "a/b"] {
             assert!(Names::new(FORMS[0], userid.as_bytes(), core::iter::empty()).is_err(), "{userid}");
         }
+    }
+
+    /// Found by fuzzing: under altnamespace a name that just fits is too long once INBOX stands before it, and what came out
+    /// could not be read back.
+    #[test]
+    fn a_name_that_is_too_long_with_inbox_before_it_is_refused() {
+        let (alt, owner) = (Form { slash: true, alt: true }, Naming::default().inbox(b"anna").expect("a userid").owner());
+        for len in NAME_MAX - 12..=NAME_MAX {
+            let external = alloc::vec![b'x'; len];
+            let names = Names::new(alt, b"anna", core::iter::once(&external[..])).expect("a userid");
+            match names.relative(&external) {
+                Ok(relative) => drop(Naming::default().parse_relative(&owner, &relative).expect("a name")),
+                Err(damage) => assert!(format!("{damage}").contains("at most 4096 bytes"), "{len}: {damage}"),
+            }
+        }
+        let external = alloc::vec![b'x'; NAME_MAX];
+        let names = Names::new(alt, b"anna", core::iter::once(&external[..])).expect("a userid");
+        assert!(names.relative(&external).is_err());
     }
 }
