@@ -242,6 +242,7 @@ fn a_server_that_lies_is_an_error_and_nothing_is_taken_in() {
     let cases = [
         ("nothing", String::new(), "the connection ended before"),
         ("no greeting", String::from("220 smtp\r\n"), "expected the greeting"),
+        ("no end of the greeting", "* SASL PLAIN\r\n".repeat(200), "end of its greeting in 100 lines"),
         ("no PLAIN", String::from("* SASL GSSAPI\r\n* OK x Cyrus sync server 3.6.1\r\n"), "takes no password"),
         (
             "no replication",

@@ -5,6 +5,7 @@ use cylinder_core::error::{Error, Fault};
 use cylinder_core::imap::client::{Client, Login};
 use cylinder_core::io::{Io, StreamId};
 use cylinder_core::sync::client as sync;
+use cylinder_core::time::Span;
 use cylinder_core::wire::stream::{Limits, StartTls, Stream};
 use cylinder_tests::disk::SimDisk;
 use cylinder_tests::mock::{CAPABILITIES, Mock, serve};
@@ -64,6 +65,31 @@ fn without_tls_no_password_is_said_where_it_was_asked_for() {
     assert_eq!(commands, ["CAPABILITY", "STARTTLS"]);
 }
 
+/// Greets, answers the first command, and keeps what it hears.
+async fn says(io: Io, greeting: &str, answer: &str, heard: &RefCell<Vec<String>>) -> Result<(), Error> {
+    let mut stream = Stream::new(&io, StreamId(1), "client", Limits { stall: Span::from_secs(60), ..Client::LIMITS });
+    stream.send(greeting.as_bytes()).await?;
+    while let Some(line) = stream.line().await? {
+        heard.borrow_mut().push(String::from_utf8_lossy(line).into_owned());
+        stream.send(answer.as_bytes()).await?;
+        stream.settle().await?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_greeting_that_somebody_is_logged_in_already_does_not_keep_tls_away() {
+    let greeting = "* PREAUTH welcome\r\n";
+    let answer = "* CAPABILITY IMAP4rev1 STARTTLS AUTH=PLAIN\r\nc1 OK done\r\n";
+    let (mut here, mut there, mut net) = (SimDisk::new(), SimDisk::new(), Net::default());
+    let heard = RefCell::new(Vec::new());
+    let done =
+        join(&mut here, &mut there, &mut net, |io| log_in(io, StartTls::Always), |io| says(io, greeting, answer, &heard));
+    let why = done.expect_err("no TLS").to_string();
+    assert!(why.contains("does not offer STARTTLS"), "{why}");
+    assert_eq!(heard.into_inner(), ["c1 CAPABILITY"]);
+}
+
 /// CVE-2011-0411: what is sent behind the answer to STARTTLS, in the clear, would be read as if it had come under TLS. What
 /// comes later than the answer, and before TLS, is found by the driver.
 #[test]
@@ -78,7 +104,7 @@ fn what_comes_with_the_answer_to_starttls_ends_the_connection() {
 
 /// Says the greetings and the end of STARTTLS as a replication server does, and keeps what it hears.
 async fn replica(io: Io, heard: Rc<RefCell<Vec<String>>>, before: &str, after: &str) -> Result<(), Error> {
-    let limits = Limits { stall: cylinder_core::time::Span::from_secs(60), ..sync::Client::LIMITS };
+    let limits = Limits { stall: Span::from_secs(60), ..sync::Client::LIMITS };
     let mut stream = Stream::new(&io, StreamId(1), "client", limits);
     stream.send(before.as_bytes()).await?;
     while let Some(line) = stream.line().await? {
@@ -87,7 +113,7 @@ async fn replica(io: Io, heard: Rc<RefCell<Vec<String>>>, before: &str, after: &
         heard.borrow_mut().push(line.split(' ').next().unwrap_or_default().to_owned());
         for part in answer.split('@') {
             // The client begins TLS between the two.
-            io.sleep_until(io.now().plus(cylinder_core::time::Span::from_secs(1))).await;
+            io.sleep_until(io.now().plus(Span::from_secs(1))).await;
             stream.send(part.as_bytes()).await?;
             stream.settle().await?;
         }

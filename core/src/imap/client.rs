@@ -267,7 +267,7 @@ impl Client {
 
     /// What the server can do is asked for once more: what it said before is not to be relied on (RFC 3501 section 6.2.1).
     async fn start_tls(&mut self) -> Result<(), Error> {
-        // Who is logged in already cannot begin TLS any more, so that who wants it is not to be told that it is there.
+        // After PREAUTH there is no STARTTLS any more: somebody on the way could say that to keep the connection in the clear.
         if self.preauth || !self.can("STARTTLS") {
             return Err(self.stream.broken(NO_STARTTLS));
         }

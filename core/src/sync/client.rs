@@ -17,6 +17,8 @@ use core::fmt;
 
 /// Bytes of one answer, literals among them.
 const ANSWER_MAX: usize = 16 << 20;
+/// Lines of a greeting; Cyrus has six at most.
+const GREETING_MAX: usize = 100;
 /// Lines before the end of a command.
 const ANSWERS_MAX: usize = 1_000_000;
 
@@ -147,7 +149,7 @@ impl Client {
     /// Reads the greeting, and takes the dialect from it.
     async fn greeting(&mut self) -> Result<Greeting, Error> {
         let mut can = Can::default();
-        loop {
+        for _ in 0..GREETING_MAX {
             let line = self.stream.some_line().await?.to_vec();
             if let Some(mechanisms) = line.strip_prefix(b"* SASL ") {
                 can.takes_plain = mechanisms.split(|&c| c == b' ').any(|mechanism| mechanism.eq_ignore_ascii_case(b"PLAIN"));
@@ -163,6 +165,7 @@ impl Client {
                 return Err(self.stream.unexpected(&line, "the greeting of a replication or IMAP server"));
             }
         }
+        Err(self.stream.broken(format!("does not come to the end of its greeting in {GREETING_MAX} lines")))
     }
 
     /// What an IMAP server can do.
