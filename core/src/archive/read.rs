@@ -707,10 +707,12 @@ async fn counts(io: &Io, file: FileId, last: &CommitAt) -> Result<bool, Error> {
     Ok(at == offset)
 }
 
-/// The offset of the next member at or behind `from`.
+/// The offset of the next member at or behind `from`, in a file of `len` bytes.
 pub(crate) async fn next_header(io: &Io, file: FileId, mut from: u64, len: u64) -> Result<Option<u64>, Error> {
     while from + HEADER_LEN as u64 <= len {
-        let bytes = read_at(io, file, from, SEARCH).await?;
+        let mut bytes = read_at(io, file, from, SEARCH).await?;
+        // A run may have made it longer meanwhile, which is no damage of what there was.
+        bytes.truncate(usize::try_from(len - from).unwrap_or(usize::MAX));
         if let Some(found) = member::find_header(&bytes, 0) {
             return Ok(Some(from + found as u64));
         }
