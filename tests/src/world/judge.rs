@@ -143,12 +143,12 @@ impl World {
         what_was_acknowledged_is_there(&self.stores[n].bytes, self.content(n))
     }
 
-    /// What a compaction may have dropped at one of these times.
-    pub(super) fn may_go(&mut self, n: usize, moments: &[Time; 2]) {
+    /// What a compaction may have dropped at one of these times; the newest, too, if one that came beside it has followed.
+    pub(super) fn may_go(&mut self, n: usize, moments: &[Time; 2], is_followed: bool) {
         let store = &mut self.stores[n];
         let [first, last] = moments.map(|now| store.retained(now));
         // A snapshot of a run that was cut off may be there, and be the newest.
-        let newest = store.kept.keys().next_back().copied().filter(|_| store.open_from.is_some());
+        let newest = store.kept.keys().next_back().copied().filter(|_| is_followed || store.open_from.is_some());
         for (number, kept) in &mut store.kept {
             kept.may_go |= !(first.contains(number) && last.contains(number)) || newest == Some(*number);
         }
@@ -188,6 +188,9 @@ impl World {
         if report.commit.is_some_and(|number| number != look.head.commit.number) {
             return Err(format!("commit {:?} is acknowledged, the newest is {}", report.commit, look.head.commit.number));
         }
+        if !self.stores[n].lied {
+            self.nothing_is_forgotten(n, &look.head)?;
+        }
         let vanished = matches!(report.alarm, Some(Alarm::Vanished { .. }));
         self.take_snapshots(n, span, &look, report, came.trouble)?;
         if is_anew {
@@ -200,6 +203,19 @@ impl World {
             self.raised_alarm(n, &look, report, vanished)?;
         }
         self.settle(n, look.head);
+        Ok(())
+    }
+
+    /// An alarm stays until somebody has acknowledged it, and a hold until it is released.
+    fn nothing_is_forgotten(&self, n: usize, head: &CommitAt) -> Check {
+        let store = &self.stores[n];
+        for (was, is, what) in
+            [(store.alarm, head.commit.alarm.is_some(), "alarm"), (store.hold, head.commit.hold.is_some(), "hold")]
+        {
+            if was && !is {
+                return Err(format!("commit {} has forgotten the {what}", head.commit.number));
+            }
+        }
         Ok(())
     }
 
@@ -486,7 +502,8 @@ impl World {
                         return Err(String::from("compacted in spite of an alarm or a hold"));
                     }
                     let now = self.disks[self.stores[n].disk].now();
-                    self.may_go(n, &[now.plus(Span::from_secs(-600)), now]);
+                    let is_followed = result.as_ref().is_ok_and(|report| report.commit.is_some());
+                    self.may_go(n, &[now.plus(Span::from_secs(-600)), now], is_followed);
                 }
                 Ended::Compacted(Ok(Outcome::Waits(Wait::Damage(_)))) if !self.stores[n].is_untidy => {
                     return Err(String::from("a compaction beside a backup finds damage"));

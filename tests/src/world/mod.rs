@@ -352,7 +352,7 @@ impl World {
                 Fault::Wire(what) => wire = *what,
                 Fault::Beside { who, seed } => {
                     came.beside = Some(*who);
-                    order = Order::Chance(Sampler::new(*seed));
+                    order = Order::of(*seed);
                     self.tally.fault("somebody beside");
                 }
                 _ => {}
@@ -420,7 +420,7 @@ impl World {
         }
         if let Some((stopped, power)) = came.stopped {
             self.stop(stopped, power);
-            self.may_go(n, &moments);
+            self.may_go(n, &moments, false);
             return self.after_trouble(n, (now, now), &came);
         }
         invariants::nothing_is_open_and_all_was_bounded(&self.disks[disk])?;
@@ -436,7 +436,7 @@ impl World {
         match result {
             Ok(Outcome::Done(..)) if store.alarm || store.hold => Err(String::from("compacted in spite of an alarm or a hold")),
             Ok(Outcome::Done(..)) => {
-                self.may_go(n, moments);
+                self.may_go(n, moments, false);
                 self.adopt(n)?;
                 self.twice_is_once(n, moments)
             }
@@ -451,7 +451,7 @@ impl World {
             Err(Error::Damage(_)) if store.head.is_none() && store.is_untidy => Ok(()),
             Err(error) if came.trouble => {
                 self.clear_error(&error)?;
-                self.may_go(n, moments);
+                self.may_go(n, moments, false);
                 let now = self.past.len() - 1;
                 self.after_trouble(n, (now, now), came)
             }

@@ -214,6 +214,38 @@ pub enum Order {
     Turns,
     /// By chance.
     Chance(Sampler),
+    /// By chance, and for how many operations, too: one may be done when another has hardly begun.
+    Spells {
+        /// Whence all is chosen.
+        chance: Sampler,
+        /// Who is on.
+        who: usize,
+        /// For how many operations yet.
+        left: u32,
+    },
+}
+
+impl Order {
+    /// Of several who are at work on the same thing.
+    pub fn of(seed: u64) -> Order {
+        let chance = Sampler::new(seed);
+        if seed & 1 == 0 { Order::Chance(chance) } else { Order::Spells { chance, who: 0, left: 0 } }
+    }
+
+    fn next(&mut self, turn: usize, count: usize) -> usize {
+        match self {
+            Order::Turns => turn % count,
+            Order::Chance(chance) => chance.upto(count as u32 - 1) as usize,
+            Order::Spells { chance, who, left } => {
+                if *left == 0 {
+                    *who = chance.upto(count as u32 - 1) as usize;
+                    *left = 1 << chance.upto(8);
+                }
+                *left -= 1;
+                *who
+            }
+        }
+    }
 }
 
 struct Stage<'a, T> {
@@ -252,10 +284,7 @@ impl<T> Stage<'_, T> {
                 return Curtain::Down;
             }
             let count = self.actors.len();
-            let first = match order {
-                Order::Turns => turn % count,
-                Order::Chance(chance) => chance.upto(count as u32 - 1) as usize,
-            };
+            let first = order.next(turn, count);
             let mut did = false;
             for n in (first..count).chain(0..first) {
                 match self.step(n, between) {
