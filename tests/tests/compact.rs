@@ -520,6 +520,34 @@ fn a_backup_that_a_compaction_overtakes_begins_anew() {
     assert!(overtaken > 5, "{overtaken}");
 }
 
+/// The same, when another backup run has appended to it: what that one has acknowledged must not be written over.
+#[test]
+fn a_backup_that_another_overtakes_begins_anew() {
+    let mut base = past();
+    base.host.folder(INBOX).deliver(&story::mail(97, 400));
+    base.host.publish(&mut base.disk);
+    base.hours(1);
+    let mut overtaken = 0;
+    for ops in (2..).step_by(3) {
+        let mut life = base.clone();
+        let mut slow = Running::new(&life.disk, life::backup);
+        if !(0..ops).all(|_| matches!(slow.step(&mut life.disk, &mut |_, _| {}), Step::Did)) {
+            break;
+        }
+        let quick = drive(&mut life.disk, life::backup).finished();
+        overtaken += u64::from(quick.is_ok());
+        let acknowledged = if quick.is_ok() { life.snapshots() } else { Default::default() };
+        finish(&mut slow, &mut life.disk).expect("the run");
+        life.is_good();
+        let snapshots = life.snapshots();
+        assert_eq!(snapshots[&7].folders["INBOX"].len(), 10, "after {ops} operations");
+        for (number, snapshot) in acknowledged {
+            assert_eq!(snapshots.get(&number), Some(&snapshot), "after {ops} operations");
+        }
+    }
+    assert!(overtaken > 5, "{overtaken}");
+}
+
 /// What Python's tarfile sees of each entry, in order.
 const PYTHON: &str = "
 import gzip, hashlib, io, sys, tarfile
