@@ -294,6 +294,29 @@ fn what_is_renamed_or_filed_during_a_merge_does_not_come_twice() {
     }
 }
 
+/// Looking has an end although something comes before every command, and what that may have cost is said.
+#[test]
+fn a_merge_beside_a_client_that_never_rests_ends_and_says_so() {
+    fn deliver(mock: &mut Mock) {
+        let (number, inbox) = (mock.commands.len(), mock.boxes.entry(String::from("INBOX")).or_default());
+        let uid = inbox.messages.last().map_or(1, |message| message.uid + 1);
+        let (flags, date) = (String::new(), String::new());
+        inbox.messages.push(MockMessage { uid, flags, date, content: mail(1000 + number as u64) });
+        mock.other = Some((number + 1, deliver));
+    }
+    let (disk, merge) = (store(), Asked { merge: true, ..ASKED });
+    let mock = shared(Mock { other: Some((0, deliver)), ..Mock::default() });
+    let report = go(&disk, &mock, &mut Net::default(), &merge).expect("a merge");
+    assert!(report.notes.iter().any(|note| note.contains("messages kept coming")), "{:?}", report.notes);
+    assert_eq!(report.sum(|folder| folder.added), MESSAGES + 3);
+    assert!(counts(&mock).values().all(|count| *count == 1), "a message came twice");
+    // The same server at rest: nothing to say, and nothing to add.
+    mock.borrow_mut().other = None;
+    let report = go(&disk, &mock, &mut Net::default(), &merge).expect("a merge");
+    assert!(!report.notes.iter().any(|note| note.contains("messages kept coming")), "{:?}", report.notes);
+    assert_eq!(report.sum(|folder| folder.added), 0);
+}
+
 #[test]
 fn a_folder_whose_messages_are_all_elsewhere_is_not_made_again() {
     let (disk, merge) = (store(), Asked { merge: true, ..ASKED });
