@@ -7,6 +7,7 @@ use crate::drive::drive;
 use crate::host::{Folder, Host, Mail};
 use crate::story;
 use cylinder_core::archive::append::{Mark, Writer};
+use cylinder_core::archive::member::{self, Kind};
 use cylinder_core::archive::read::{CommitAt, Reader};
 use cylinder_core::archive::record::StateContent;
 use cylinder_core::archive::verify::verify;
@@ -288,18 +289,49 @@ impl Life {
         self.disk.content(&archive()).map_or(0, <[u8]>::len)
     }
 
-    /// Nothing is wrong with the archive, and no file is open.
+    /// Nothing is wrong with the archive, its commits count what there is, and no file is open.
     #[track_caller]
     pub fn is_good(&mut self) {
         let procedure = async |io: Io| {
             let reader = Reader::open(&io, &dir()).await?;
-            let verdict = verify(&io, &reader, 3).await;
+            let verdict = verify(&io, &reader, 3).await?;
+            let chain = chain(&reader).await?;
             reader.close().await;
-            verdict
+            Ok::<_, Error>((verdict, chain))
         };
-        let verdict = drive(&mut self.disk, procedure).finished().expect("a verdict");
+        let (verdict, chain) = drive(&mut self.disk, procedure).finished().expect("a verdict");
         assert!(verdict.is_good(), "{:#?}", verdict.findings);
         assert_eq!(self.disk.open_files(), 0);
+        counts_what_there_is(&chain, self.disk.content(&archive()).expect("an archive"));
+    }
+}
+
+/// All commits, oldest first, each with the number of messages in its list.
+async fn chain(reader: &Reader) -> Result<Vec<(CommitAt, u64)>, Error> {
+    let (mut chain, mut next) = (Vec::new(), Some(reader.head().clone()));
+    while let Some(at) = next {
+        let listed = reader.messages(&at).await?.iter().count() as u64;
+        next = reader.previous(&at).await?;
+        chain.push((at, listed));
+    }
+    chain.reverse();
+    Ok(chain)
+}
+
+/// What commits say of their own numbers of messages and bytes of content, and of all so far, is what stands before them.
+#[track_caller]
+fn counts_what_there_is(chain: &[(CommitAt, u64)], archive: &[u8]) {
+    let (mut at, mut messages, mut raw) = (0, 0, 0);
+    for (CommitAt { commit, part }, listed) in chain {
+        let mut added = 0;
+        while at < part.offset as usize {
+            let info = member::parse_header(&archive[at..]).expect("a member");
+            added += if matches!(info.kind, Kind::Data | Kind::Meta) { u64::from(info.raw_len) } else { 0 };
+            at += info.len as usize;
+        }
+        (messages, raw) = (messages + listed, raw + added);
+        let told = (commit.added_messages, commit.added_raw, commit.total_messages, commit.total_raw);
+        assert_eq!(told, (*listed, added, messages, raw), "commit {}", commit.number);
     }
 }
 

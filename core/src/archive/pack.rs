@@ -216,6 +216,7 @@ impl Packer {
         let padding = entry::padding(size);
         let batch = self.batch(kind);
         batch.raw.resize(batch.raw.len() + padding, 0);
+        self.raw += padding as u64;
         self.send_large(0).await?;
         self.large = None;
         Ok(())
