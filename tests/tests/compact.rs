@@ -11,11 +11,11 @@ use cylinder_core::compact::alive::{self, Alive};
 use cylinder_core::compact::decide::{Candidate, Decider, Decision};
 use cylinder_core::compact::filter::{Job, filter};
 use cylinder_core::compact::policy::Policy;
-use cylinder_core::compact::{Outcome, Plan, Wait};
+use cylinder_core::compact::{self, Outcome, Plan, Wait};
 use cylinder_core::error::{Error, Fault};
 use cylinder_core::guid::Guid;
 use cylinder_core::io::{How, Io, Op};
-use cylinder_core::time::Time;
+use cylinder_core::time::{Span, Time};
 use cylinder_tests::choose::{Choose, Sampler};
 use cylinder_tests::crashes::{Effort, crashes, first_of_all, torn};
 use cylinder_tests::disk::{Lie, SimDisk, Trouble};
@@ -691,4 +691,179 @@ fn a_quick_look_finds_what_it_can_find_without_inflating() {
         assert!(verdict.is_good() || verdict.findings.iter().any(covers), "byte {at}: {:?}", verdict.findings);
     }
     assert!(found > 1000 && unseen < 10, "{found}, {unseen}");
+}
+
+/// The plan of a compaction that is not done.
+fn planned(life: &mut Life, mut settings: compact::Settings) -> Plan {
+    settings.dry_run = true;
+    match life.compact(&settings) {
+        Outcome::Would(plan) | Outcome::NotDue(plan) | Outcome::Nothing(plan) => plan,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn newest() -> Policy {
+    Policy::parse("keep-within 0h").expect("a policy")
+}
+
+/// About, for records of commits and small members are written anew.
+#[test]
+fn a_plan_says_what_will_be_left() {
+    for policy in [newest(), Policy::default(), Policy::parse("keep-within 0h keep-daily 4").expect("a policy")] {
+        let mut life = past();
+        let plan = planned(&mut life, settings(policy.clone()));
+        assert_eq!(plan.bytes, life.archive_len() as u64);
+        let before = life.snapshots().len() as u64;
+        let done = done(life.compact(&settings(policy.clone())));
+        assert_eq!(done, plan);
+        let after = planned(&mut life, settings(policy));
+        assert_eq!((after.raw_dropped, after.bytes_dropped, after.messages_dropped, after.snapshots_dropped), (0, 0, 0, 0));
+        assert_eq!(after.messages, plan.messages - plan.messages_dropped);
+        assert_eq!((plan.snapshots, after.snapshots), (before, before - plan.snapshots_dropped));
+        assert!(plan.raw_dropped * 20 > plan.raw && plan.bytes_dropped * 40 > plan.bytes, "{plan:?}");
+        let off = |told: u64, is: u64| told.abs_diff(is) * 100 / is;
+        assert!(off(plan.raw - plan.raw_dropped, after.raw) < 5, "{plan:?}, {after:?}");
+        assert!(off(plan.bytes - plan.bytes_dropped, life.archive_len() as u64) < 5, "{plan:?}, {after:?}");
+    }
+}
+
+#[test]
+fn it_is_due_when_less_is_alive_than_the_weeks_ask_for() {
+    let plan = |raw, raw_dropped, threshold| Plan { raw, raw_dropped, threshold, ..Plan::default() };
+    for (plan, live, is_due) in [
+        (plan(1000, 200, 80), 80, false),
+        (plan(1000, 201, 80), 79, true),
+        (plan(1000, 0, 100), 100, false),
+        (plan(1000, 1, 100), 99, true),
+        (plan(1000, 1000, 0), 0, false),
+        (plan(0, 0, 100), 100, false),
+        (plan(u64::MAX, u64::MAX / 2, 50), 50, false),
+    ] {
+        assert_eq!((plan.live_percent(), plan.is_due()), (live, is_due), "{plan:?}");
+    }
+    // 15 days have two whole weeks.
+    let mut life = past();
+    let with = |floor, rise| compact::Settings { floor, rise, if_needed: true, ..settings(newest()) };
+    let live = planned(&mut life, with(0, 0)).live_percent() as u8;
+    assert!((20..80).contains(&live), "{live}");
+    for (floor, rise, threshold) in
+        [(0, 0, 0), (80, 1, 82), (live - 6, 3, live), (live - 5, 3, live + 1), (99, 1, 100), (0, 200, 100)]
+    {
+        let mut life = life.clone();
+        let plan = planned(&mut life, with(floor, rise));
+        assert_eq!((plan.threshold, plan.is_due()), (threshold, threshold > live), "{floor} + {rise}");
+        match life.compact(&with(floor, rise)) {
+            Outcome::Done(..) => assert!(threshold > live, "{floor} + {rise}"),
+            Outcome::NotDue(_) => assert!(threshold <= live, "{floor} + {rise}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    // From then on the weeks are counted anew.
+    done(life.compact(&settings(newest())));
+    for (hours, threshold) in [(0, 80), (24 * 7 - 1, 80), (1, 81), (24 * 7 * 4, 85)] {
+        life.hours(hours);
+        assert_eq!(planned(&mut life, with(80, 1)).threshold, threshold, "after {hours} hours");
+    }
+}
+
+/// Whoever is asked each day looks once a week, and never before there are two snapshots.
+#[test]
+fn it_is_looked_at_once_a_week() {
+    let daily = compact::Settings { floor: 0, if_needed: true, ..settings(newest()) };
+    let mut life = Life::new();
+    life.host.folder(INBOX).deliver(&story::mail(1, 900));
+    life.backup();
+    assert!(matches!(life.compact(&daily), Outcome::LookedAt));
+    life.hours(24 * 8);
+    life.host.folder(INBOX).deliver(&story::mail(2, 900));
+    life.backup();
+    for (hours, is_looked_at) in [(0, true), (24, false), (24 * 6 - 1, false), (1, true), (24 * 7 - 1, false), (24, true)] {
+        life.hours(hours);
+        let outcome = life.compact(&daily);
+        assert_eq!(!matches!(outcome, Outcome::LookedAt), is_looked_at, "after {hours} hours more: {outcome:?}");
+    }
+    // What a clock that went wrong has left in the future keeps nobody away.
+    life.disk.set_clock(life.disk.now().plus(Span::from_secs(-30 * 24 * 3600)));
+    let outcome = life.compact(&daily);
+    assert!(!matches!(outcome, Outcome::LookedAt), "{outcome:?}");
+}
+
+/// Entries in order as Python sees them, without records, which say when and by whom.
+fn entries(life: &Life) -> Vec<String> {
+    let all = by_python(life.disk.content(&archive()).expect("an archive"));
+    all.into_iter()
+        .filter(|entry| ["files/", "folders/", "imap/", "meta/quota", "sieve/"].iter().any(|name| entry.starts_with(name)))
+        .collect()
+}
+
+#[test]
+fn the_newest_snapshot_alone_is_what_a_first_backup_would_bring() {
+    let mut life = past();
+    done(life.compact(&settings(newest())));
+    life.is_good();
+    let mut fresh = Life::new();
+    fresh.host.folders = life.host.folders.clone();
+    fresh.backup();
+    let names = |life: &Life| {
+        // Not their times: on the other disk everything is new.
+        let without_time = |entry: String| {
+            entry.split('|').enumerate().filter(|(n, _)| *n != 4).map(|(_, word)| word).collect::<Vec<_>>().join("|")
+        };
+        let mut names: Vec<String> = entries(life).into_iter().map(without_time).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&life), names(&fresh));
+}
+
+/// What a name was is needed as long as a snapshot that had it; that it is gone, as long as the name is there.
+#[test]
+fn links_and_tombstones_stay_as_long_as_somebody_needs_them() {
+    let of = |life: &Life, name: &str| -> Vec<bool> {
+        let start = format!("imap/{name}|");
+        entries(life).iter().filter(|entry| entry.starts_with(&start)).map(|entry| !entry.contains("||")).collect()
+    };
+    let mut life = past();
+    // Comes and goes again before anybody would ask for it.
+    life.host.folder("user.anna.Brief").deliver(&story::mail(50, 100));
+    life.hours(1);
+    life.backup();
+    life.host.folders.remove("user.anna.Brief");
+    life.hours(1);
+    life.backup();
+    let all = |life: &Life| ["INBOX", "INBOX.Sent", "INBOX.Old", "INBOX.Outbox", "INBOX.Brief"].map(|name| of(life, name));
+    let (here, gone) = (vec![true], vec![true, false]);
+    assert_eq!(all(&life), [here.clone(), gone.clone(), gone.clone(), here.clone(), gone.clone()]);
+    // 1 to 6, but not those that had Brief.
+    done(life.compact(&settings(Policy::parse("keep-within 0h keep-daily 30").expect("a policy"))));
+    life.is_good();
+    assert_eq!(all(&life), [here.clone(), gone.clone(), gone.clone(), here.clone(), vec![]]);
+    // Only those of the last days: when Old was gone, and Sent, too.
+    done(life.compact(&settings(Policy::parse("keep-within 0h keep-daily 4").expect("a policy"))));
+    life.is_good();
+    assert_eq!(all(&life), [here.clone(), vec![], vec![], here, vec![]]);
+}
+
+/// Each day brought one small message: a year of that would be read member by member.
+#[test]
+fn small_members_are_joined() {
+    let mut life = Life::new();
+    for n in 0..20 {
+        life.host.folder(INBOX).deliver(&story::mail(n, 300));
+        life.hours(24);
+        life.backup();
+    }
+    let members = |life: &Life| {
+        let (bytes, mut at, mut count) = (life.disk.content(&archive()).expect("an archive"), 0, 0);
+        while at < bytes.len() {
+            let info = member::parse_header(&bytes[at..]).expect("a member");
+            count += usize::from(info.kind == Kind::Data);
+            at += info.len as usize;
+        }
+        count
+    };
+    assert_eq!(members(&life), 20);
+    done(life.compact(&settings(newest())));
+    life.is_good();
+    assert_eq!(members(&life), 1);
 }
