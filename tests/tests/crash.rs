@@ -1,5 +1,6 @@
 //! Crashes at every operation of a run, and again at every operation of the recovery, over a disk that keeps what it likes.
 
+use cylinder_core::archive::append::Writer;
 use cylinder_core::archive::member::FOOTER_LEN;
 use cylinder_core::archive::read::{End, Reader};
 use cylinder_core::error::{Error, Fault};
@@ -467,6 +468,41 @@ fn a_run_that_is_under_way_is_no_damage_to_a_reader() {
         }
     }
     assert!(interrupted > 100, "{interrupted}");
+}
+
+/// What is told of an archive that is mended, and what lies beside it then.
+fn mended(image: Vec<u8>) -> (Vec<String>, Vec<(String, usize)>) {
+    async fn notes(io: Io) -> Result<Vec<String>, Error> {
+        let writer = Writer::open(&io, &story::dir(), &story::settings(), [0; 16]).await?;
+        let notes = writer.notes().to_vec();
+        writer.close().await;
+        Ok(notes)
+    }
+    let mut disk = SimDisk::new();
+    disk.put_file(&archive(), image);
+    let notes = drive(&mut disk, notes).finished().expect("an archive");
+    let aside = disk.store().into_iter().filter(|(name, _)| name.contains(".aside-"));
+    (notes, aside.map(|(name, content)| (name, content.len())).collect())
+}
+
+#[test]
+fn it_is_told_what_was_behind_the_last_commit() {
+    let disk = after_run(&small_story()[..1]);
+    let whole = disk.content(&archive()).expect("an archive").to_vec();
+    let commits = &whole[..whole.len() - FOOTER_LEN];
+    assert_eq!(mended(whole.clone()), (vec![], vec![]));
+    // Killed before the first byte of the footer: nothing is lost, and nothing is to be kept.
+    assert_eq!(mended(commits.to_vec()), (vec![], vec![]));
+    let (notes, aside) = mended([commits, &whole[..30]].concat());
+    assert_eq!(notes, ["an interrupted run was found; 30 bytes that it had not committed are repeated"]);
+    assert!(matches!(&aside[..], [(name, 30)] if name.ends_with("-interrupted")), "{aside:?}");
+    // No run leaves anything behind a footer.
+    let (notes, aside) = mended([&whole[..], &whole[..30]].concat());
+    assert!(
+        matches!(&notes[..], [note] if note.starts_with("125 bytes behind commit 1 were damaged, and are kept in")),
+        "{notes:?}"
+    );
+    assert!(matches!(&aside[..], [(name, 125)] if name.ends_with("-damaged")), "{aside:?}");
 }
 
 #[test]
