@@ -1,6 +1,7 @@
 //! Erasing users and messages: all of it goes, nothing else does, it is written down first, and a hold forbids it.
 
 use cylinder_core::archive::append::Mark;
+use cylinder_core::compact::Settings;
 use cylinder_core::compact::erase::{self, Erased};
 use cylinder_core::compact::policy::Policy;
 use cylinder_core::error::Error;
@@ -44,8 +45,16 @@ fn a_user_goes_with_everything_and_a_line_says_so() {
     let mut life = past();
     let head = life.head();
     life.disk.put_file(&life::dir().join(b"archive.tar.gz.aside-1-2-damaged"), b"mail".to_vec());
+    life.disk.take_transcript();
     let erased = drive(&mut life.disk, erase_user).finished().expect("erased");
     assert_eq!(erased.files.len(), 3, "{erased:?}");
+    // The archive says whether there is a hold, and the lock keeps others away, as long as anything is there.
+    let transcript = life.disk.take_transcript();
+    let removed = transcript.lines().filter_map(|line| line.split_once(" remove ")).map(|(_, name)| name);
+    assert_eq!(
+        removed.collect::<Vec<_>>(),
+        ["archive.tar.gz.aside-1-2-damaged", "archive.tar.gz", "lock", "directory 2b/anna"]
+    );
     assert_eq!(life.disk.store().keys().collect::<Vec<_>>(), ["erased"]);
     let line = record(&life);
     assert!(line.contains(&format!("user anna: 3 files, commit {} {}\n", head.commit.number, head.part.sha1)), "{line}");
@@ -54,6 +63,23 @@ fn a_user_goes_with_everything_and_a_line_says_so() {
     // Somebody who comes again begins anew.
     life.hours(1);
     assert_eq!(life.backup().commit, Some(1));
+}
+
+#[test]
+fn a_dry_run_tells_and_writes_nothing() {
+    let mut life = past();
+    let (guid, other) = (Guid::of(&story::mail(2, 900)), Guid::of(b"no mail"));
+    let dry = Settings { dry_run: true, ..settings(Policy::EVERYTHING) };
+    let (before, changes) = (life.disk.store(), life.disk.changes());
+    let user = drive(&mut life.disk, |io: Io| async move { erase::user(&io, &life::dir(), "anna", true).await });
+    let user = user.finished().expect("a survey");
+    let mail =
+        drive(&mut life.disk, |io: Io| async move { erase::messages(&io, &life::dir(), "anna", &[guid, other], &dry).await });
+    let mail = mail.finished().expect("a survey");
+    assert_eq!(life.disk.store(), before);
+    assert_eq!(life.disk.changes(), changes);
+    assert_eq!(drive(&mut life.clone().disk, erase_user).finished(), Ok(user));
+    assert_eq!(drive(&mut life.disk, |io| erase_mail(io, vec![guid, other])).finished(), Ok(mail));
 }
 
 #[test]
@@ -94,9 +120,10 @@ fn a_message_goes_from_every_snapshot_and_nothing_else_does() {
         let mut life = past();
         let content = if n == 6 { story::mail(6, 1_500_000) } else { story::mail(n, 900) };
         let (guid, other) = (Guid::of(&content), Guid::of(b"no mail"));
-        let (before, len) = (life.numbers(), life.archive_len());
+        let (before, len, head) = (life.numbers(), life.archive_len(), life.head());
         let erased = drive(&mut life.disk, |io| erase_mail(io, vec![guid, other])).finished().expect("erased");
         assert_eq!((erased.messages, erased.unknown), (vec![guid], vec![other]));
+        assert_eq!(erased.head, Some((head.commit.number, head.part.sha1)));
         life.is_good();
         assert_eq!(life.numbers(), before);
         assert!(life.archive_len() < len - 300);

@@ -48,7 +48,7 @@ pub async fn user(io: &Io, dir: &Place, who: &str, dry_run: bool) -> Result<Eras
         let erased = survey_user(io, dir).await?;
         record(io, &format!("user {who}: {} files, {}", erased.files.len(), head_text(erased.head))).await?;
         // The archive goes last but for the lock: as long as it is there it says whether there is a hold.
-        let last = |name: &[u8]| (name == ARCHIVE, name == LOCK);
+        let last = |name: &[u8]| (name == LOCK, name == ARCHIVE);
         let mut names = names(io, dir).await?;
         names.sort_by_key(|name| last(name));
         for name in names {
