@@ -1,6 +1,6 @@
 //! Compaction: what it drops and what it keeps, when it is due, when it waits, and what goes on beside it.
 
-use cylinder_core::archive::append::Mark;
+use cylinder_core::archive::append::{Mark, Writer};
 use cylinder_core::archive::entries::{Finding, Sink, read_all};
 use cylinder_core::archive::entry::Entry;
 use cylinder_core::archive::member::{self, FOOTER_LEN, Kind};
@@ -842,6 +842,27 @@ fn links_and_tombstones_stay_as_long_as_somebody_needs_them() {
     done(life.compact(&settings(Policy::parse("keep-within 0h keep-daily 4").expect("a policy"))));
     life.is_good();
     assert_eq!(all(&life), [here.clone(), vec![], vec![], here, vec![]]);
+}
+
+/// What a killed run has saved so far stands behind the newest snapshot. The next one goes on from there.
+#[test]
+fn what_a_killed_run_has_saved_stays() {
+    let mut life = past();
+    let content = story::mail(77, 5000);
+    let procedure = async |io: Io| {
+        let mut writer = Writer::open(&io, &life::dir(), &story::settings(), [0; 16]).await?;
+        writer.message(Guid::of(&content), io.now(), &content).await?;
+        writer.checkpoint(io.now()).await?;
+        writer.close().await;
+        Ok::<_, Error>(())
+    };
+    drive(&mut life.disk, procedure).finished().expect("a checkpoint");
+    done(life.compact(&settings(newest())));
+    life.is_good();
+    assert!(has(&mut life, &content));
+    life.host.folder(INBOX).deliver(&content);
+    assert_eq!(life.backup().messages_added, 0);
+    life.is_good();
 }
 
 /// Each day brought one small message: a year of that would be read member by member.

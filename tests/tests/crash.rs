@@ -431,8 +431,8 @@ fn a_reader_beside_a_writer_sees_the_last_state_or_the_new_one() {
 }
 
 /// A run writes over the footer. Whoever has asked for the length of the file before sees the beginning of what the run brings
-/// in its place, and more behind it: the trace of a run that is under way, and no damage. (Seed 629, once whoever runs beside may
-/// go on for a while: a compaction that began when a backup ended told of damage.)
+/// in its place, and more behind it: the trace of a run that is under way, and no damage. (Seed 629, once whoever runs beside
+/// may go on for a while: a compaction that began when a backup ended told of damage.)
 #[test]
 fn a_run_that_is_under_way_is_no_damage_to_a_reader() {
     async fn end(io: Io) -> Result<End, Error> {
