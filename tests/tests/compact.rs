@@ -711,10 +711,10 @@ fn newest() -> Policy {
 fn a_plan_says_what_will_be_left() {
     for policy in [newest(), Policy::default(), Policy::parse("keep-within 0h keep-daily 4").expect("a policy")] {
         let mut life = past();
-        let plan = planned(&mut life, settings(policy.clone()));
+        let plan = planned(&mut life, settings(policy));
         assert_eq!(plan.bytes, life.archive_len() as u64);
         let before = life.snapshots().len() as u64;
-        let done = done(life.compact(&settings(policy.clone())));
+        let done = done(life.compact(&settings(policy)));
         assert_eq!(done, plan);
         let after = planned(&mut life, settings(policy));
         assert_eq!((after.raw_dropped, after.bytes_dropped, after.messages_dropped, after.snapshots_dropped), (0, 0, 0, 0));
