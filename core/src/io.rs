@@ -706,6 +706,16 @@ impl Io {
         expect_reply!(self.start(Op::FStat(file)), Reply::Stat(s) => s)
     }
 
+    /// True if the open file is the one that has the name now: not replaced, not removed, by whoever had a lock on it before.
+    pub async fn is_named(&self, file: FileId, place: &Place) -> Result<bool, Fault> {
+        let ours = self.fstat(file).await?;
+        match self.stat(place).await {
+            Ok(named) => Ok(named.ino == ours.ino && named.dev == ours.dev && ours.nlink > 0),
+            Err(Fault::NotFound) => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
     /// See [`Op::ReadAt`].
     pub async fn read_at(&self, file: FileId, offset: u64, len: usize, buffer: Vec<u8>) -> Result<Vec<u8>, Fault> {
         expect_reply!(self.start(Op::ReadAt { file, offset, len, buffer }), Reply::Bytes(b) => b)

@@ -77,6 +77,26 @@ impl<'a, T> Running<'a, T> {
         }
     }
 
+    /// Does at most `count` operations; false if the procedure ended before. Panics if the machine stops.
+    pub fn go(&mut self, disk: &mut SimDisk, count: u32) -> bool {
+        (0..count).all(|_| match self.step(disk, &mut |_, _| {}) {
+            Step::Did => true,
+            Step::Finished(_) => false,
+            Step::Crashed => panic!("nobody planned this"),
+        })
+    }
+
+    /// Does the rest. Panics if the machine stops.
+    pub fn finish(&mut self, disk: &mut SimDisk) -> T {
+        loop {
+            match self.step(disk, &mut |_, _| {}) {
+                Step::Did => {}
+                Step::Finished(outcome) => return outcome,
+                Step::Crashed => panic!("nobody planned this"),
+            }
+        }
+    }
+
     /// Polls until the machine has nothing more to ask for.
     fn drain(&mut self) -> Result<T, Option<Time>> {
         loop {

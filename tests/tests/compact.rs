@@ -7,6 +7,7 @@ use cylinder_core::archive::member::{self, FOOTER_LEN, Kind};
 use cylinder_core::archive::read::Reader;
 use cylinder_core::archive::record::Location;
 use cylinder_core::archive::verify::quick;
+use cylinder_core::backup::report::Report;
 use cylinder_core::compact::alive::{self, Alive};
 use cylinder_core::compact::decide::{Candidate, Decider, Decision};
 use cylinder_core::compact::filter::{Job, filter};
@@ -19,7 +20,7 @@ use cylinder_core::time::{Span, Time};
 use cylinder_tests::choose::{Choose, Sampler};
 use cylinder_tests::crashes::{Effort, crashes, first_of_all, torn};
 use cylinder_tests::disk::{Lie, SimDisk, Trouble};
-use cylinder_tests::drive::{Running, Step, drive, drive_watched};
+use cylinder_tests::drive::{Running, drive, drive_watched};
 use cylinder_tests::host::Host;
 use cylinder_tests::life::{self, Life, State, archive, settings};
 use cylinder_tests::proof::{out, tool};
@@ -461,11 +462,9 @@ fn a_backup_during_a_compaction_is_told_and_a_reader_goes_on_in_the_old_archive(
         let mut compaction = Running::new(&life.disk, |io| life::compacting(io, settings(policy())));
         let mut reader = Running::new(&life.disk, life::snapshots);
         // The reader has opened the archive, and no more.
-        for _ in 0..4 {
-            assert!(matches!(reader.step(&mut life.disk, &mut |_, _| {}), Step::Did));
-        }
+        assert!(reader.go(&mut life.disk, 4));
         let locked = |disk: &SimDisk| disk.clone().take_transcript().contains("op4 lock");
-        if !(0..ops).all(|_| matches!(compaction.step(&mut life.disk, &mut |_, _| {}), Step::Did)) {
+        if !compaction.go(&mut life.disk, ops) {
             break;
         }
         if locked(&life.disk) {
@@ -477,41 +476,35 @@ fn a_backup_during_a_compaction_is_told_and_a_reader_goes_on_in_the_old_archive(
             let second = drive(&mut other.disk, |io| life::compacting(io, settings(policy()))).finished();
             assert!(matches!(second, Err(Error::Busy { .. })), "{second:?}");
         }
-        finish(&mut compaction, &mut life.disk).expect("the compaction");
-        assert_eq!(finish(&mut reader, &mut life.disk).expect("the reader"), before, "after {ops} operations");
+        compaction.finish(&mut life.disk).expect("the compaction");
+        assert_eq!(reader.finish(&mut life.disk).expect("the reader"), before, "after {ops} operations");
         ops += 7;
     }
     assert!(ops > 50, "{ops}");
 }
 
-fn finish<T>(running: &mut Running<'_, T>, disk: &mut SimDisk) -> T {
-    loop {
-        match running.step(disk, &mut |_, _| {}) {
-            Step::Did => {}
-            Step::Finished(outcome) => return outcome,
-            Step::Crashed => panic!("nobody planned this"),
-        }
-    }
+/// Lives in which a backup run has done that many operations.
+fn backups_under_way() -> impl Iterator<Item = (u32, Life, Running<'static, Result<Report, Error>>)> {
+    let mut base = past();
+    base.host.folder(INBOX).deliver(&story::mail(97, 400));
+    base.host.publish(&mut base.disk);
+    base.hours(1);
+    (2..).step_by(3).map_while(move |ops| {
+        let mut life = base.clone();
+        let mut backup = Running::new(&life.disk, life::backup);
+        backup.go(&mut life.disk, ops).then_some((ops, life, backup))
+    })
 }
 
 /// A backup run has read its archive when a compaction takes the archive's place: places that it has in its hands are those of
 /// the old file. It must begin anew.
 #[test]
 fn a_backup_that_a_compaction_overtakes_begins_anew() {
-    let mut base = past();
-    base.host.folder(INBOX).deliver(&story::mail(97, 400));
-    base.host.publish(&mut base.disk);
-    base.hours(1);
     let mut overtaken = 0;
-    for ops in (2..).step_by(3) {
-        let mut life = base.clone();
-        let mut backup = Running::new(&life.disk, life::backup);
-        if !(0..ops).all(|_| matches!(backup.step(&mut life.disk, &mut |_, _| {}), Step::Did)) {
-            break;
-        }
+    for (ops, mut life, mut backup) in backups_under_way() {
         let compaction = drive(&mut life.disk, |io| life::compacting(io, settings(policy()))).finished();
         overtaken += u64::from(matches!(compaction, Ok(Outcome::Done(..))));
-        let report = finish(&mut backup, &mut life.disk).expect("the run");
+        let report = backup.finish(&mut life.disk).expect("the run");
         assert_eq!(report.commit, Some(7), "after {ops} operations");
         life.is_good();
         let snapshots = life.snapshots();
@@ -523,21 +516,12 @@ fn a_backup_that_a_compaction_overtakes_begins_anew() {
 /// The same, when another backup run has appended to it: what that one has acknowledged must not be written over.
 #[test]
 fn a_backup_that_another_overtakes_begins_anew() {
-    let mut base = past();
-    base.host.folder(INBOX).deliver(&story::mail(97, 400));
-    base.host.publish(&mut base.disk);
-    base.hours(1);
     let mut overtaken = 0;
-    for ops in (2..).step_by(3) {
-        let mut life = base.clone();
-        let mut slow = Running::new(&life.disk, life::backup);
-        if !(0..ops).all(|_| matches!(slow.step(&mut life.disk, &mut |_, _| {}), Step::Did)) {
-            break;
-        }
+    for (ops, mut life, mut slow) in backups_under_way() {
         let quick = drive(&mut life.disk, life::backup).finished();
         overtaken += u64::from(quick.is_ok());
         let acknowledged = if quick.is_ok() { life.snapshots() } else { Default::default() };
-        finish(&mut slow, &mut life.disk).expect("the run");
+        slow.finish(&mut life.disk).expect("the run");
         life.is_good();
         let snapshots = life.snapshots();
         assert_eq!(snapshots[&7].folders["INBOX"].len(), 10, "after {ops} operations");

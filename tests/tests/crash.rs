@@ -11,7 +11,7 @@ use cylinder_tests::check::{self, Check};
 use cylinder_tests::choose::Sampler;
 use cylinder_tests::crashes::{BRIEF, Effort, THOROUGH, crashes, first_of_all, torn};
 use cylinder_tests::disk::{Lie, SimDisk, Trouble};
-use cylinder_tests::drive::{Running, Step, drive, drive_watched};
+use cylinder_tests::drive::{Running, drive, drive_watched};
 use cylinder_tests::story::{self, Batch, archive, long_mail, mail, run, run_all, snapshot};
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -358,9 +358,7 @@ fn a_second_writer_is_told_that_the_archive_is_busy() {
     let story = small_story();
     let mut disk = after_run(&story[..1]);
     let mut first = Running::new(&disk, |io| run_all(io, &story[1..3]));
-    for _ in 0..12 {
-        assert!(matches!(first.step(&mut disk, &mut |_, _| {}), Step::Did));
-    }
+    assert!(first.go(&mut disk, 12));
     let before = disk.store();
     let second = drive(&mut disk, |io: Io| run_all(io, &story[3..])).finished();
     let Err(Error::Busy { object, holder }) = second else { panic!("{second:?}") };
@@ -368,28 +366,13 @@ fn a_second_writer_is_told_that_the_archive_is_busy() {
     // The kernel does not say who it is.
     assert_eq!(holder, None);
     assert_eq!(disk.store(), before);
-    assert_eq!(to_end(&mut first, &mut disk), Ok(()));
+    assert_eq!(first.finish(&mut disk), Ok(()));
     assert_eq!(check::present(&disk, &story), Ok(vec![0, 1, 2]));
 
     disk.hold(&story::dir().join(b"lock"), LockMode::Exclusive, "process 4711 (cylinder)");
     assert!(matches!(drive(&mut disk, story::reopen).finished(), Err(Error::Busy { .. })));
     disk.let_go();
     assert_eq!(drive(&mut disk, story::reopen).finished(), Ok(()));
-}
-
-fn to_end<T>(running: &mut Running<'_, T>, disk: &mut SimDisk) -> T {
-    loop {
-        match running.step(disk, &mut |_, _| {}) {
-            Step::Did => {}
-            Step::Finished(outcome) => return outcome,
-            Step::Crashed => panic!("nobody planned this"),
-        }
-    }
-}
-
-/// Does at most `count` operations; false if the procedure ended before.
-fn some_steps<T>(running: &mut Running<'_, T>, disk: &mut SimDisk, count: u32) -> bool {
-    (0..count).all(|_| matches!(running.step(disk, &mut |_, _| {}), Step::Did))
 }
 
 /// A writer does `k` operations, a reader begins and does `j`, the writer ends, the reader ends: for every `k` and `j`.
@@ -413,14 +396,14 @@ fn a_reader_beside_a_writer_sees_the_last_state_or_the_new_one() {
                 let mut disk = base.clone();
                 let mut writer = Running::new(&disk, |io| run_all(io, &story[3..]));
                 let mut reader = Running::new(&disk, check::read_all);
-                let on = some_steps(&mut writer, &mut disk, k);
-                if !some_steps(&mut reader, &mut disk, j * 2) {
+                let on = writer.go(&mut disk, k);
+                if !reader.go(&mut disk, j * 2) {
                     break;
                 }
                 if on {
-                    assert_eq!(to_end(&mut writer, &mut disk), Ok(()));
+                    assert_eq!(writer.finish(&mut disk), Ok(()));
                 }
-                let seen = to_end(&mut reader, &mut disk);
+                let seen = reader.finish(&mut disk);
                 let seen = seen.unwrap_or_else(|error| panic!("writer {k}, reader {j}: {error}\n{}", disk.take_transcript()));
                 let sources: Vec<&str> = seen.iter().map(|found| &found.source[..]).collect();
                 assert!(sources.starts_with(&["story:1"]) && sources.len() <= 3, "{sources:?}");
@@ -449,15 +432,15 @@ fn a_run_that_is_under_way_is_no_damage_to_a_reader() {
         for j in 0.. {
             let mut disk = base.clone();
             let mut writer = Running::new(&disk, |io| run_all(io, &story[1..]));
-            on = some_steps(&mut writer, &mut disk, k);
+            on = writer.go(&mut disk, k);
             let mut reader = Running::new(&disk, end);
-            if !some_steps(&mut reader, &mut disk, j) {
+            if !reader.go(&mut disk, j) {
                 break;
             }
             if on {
-                assert_eq!(to_end(&mut writer, &mut disk), Ok(()));
+                assert_eq!(writer.finish(&mut disk), Ok(()));
             }
-            match to_end(&mut reader, &mut disk).expect("an archive") {
+            match reader.finish(&mut disk).expect("an archive") {
                 End::Footer => {}
                 End::Interrupted => interrupted += 1,
                 End::Damaged => panic!("writer {k}, reader {j}: damaged\n{}", disk.take_transcript()),

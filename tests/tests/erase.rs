@@ -9,7 +9,7 @@ use cylinder_core::guid::Guid;
 use cylinder_core::io::{Io, Place};
 use cylinder_core::time::Span;
 use cylinder_tests::crashes::{BRIEF, crashes, torn};
-use cylinder_tests::drive::{drive, drive_watched};
+use cylinder_tests::drive::{Running, drive, drive_watched};
 use cylinder_tests::life::{self, Life, archive, settings};
 use cylinder_tests::story;
 
@@ -112,6 +112,43 @@ fn no_crash_while_a_user_is_erased_leaves_half_an_archive() {
         }
     }
     assert!(whole > 10 && gone > 3, "{whole}, {gone}");
+}
+
+/// A backup run has opened the lock file when an erasure removes it, and another run begins anew with a lock file of its own:
+/// the first has a lock that keeps nobody away, and must not write. It comes to its lock after each operation of the other.
+#[test]
+fn who_has_locked_a_file_that_was_erased_does_not_write() {
+    let mut base = past();
+    base.host.folder(INBOX).deliver(&story::mail(97, 400));
+    base.host.publish(&mut base.disk);
+    base.hours(1);
+    base.disk.take_transcript();
+    let until_opened = |life: &mut Life| {
+        let mut slow = Running::new(&life.disk, life::backup);
+        while !life.disk.clone().take_transcript().contains("open or create lock") {
+            assert!(slow.go(&mut life.disk, 1));
+        }
+        slow
+    };
+    let (mut busy, mut begun_anew) = (0, 0);
+    for ops in 0.. {
+        let mut life = base.clone();
+        let mut slow = until_opened(&mut life);
+        drive(&mut life.disk, erase_user).finished().expect("erased");
+        let mut quick = Running::new(&life.disk, life::backup);
+        if !quick.go(&mut life.disk, ops) {
+            break;
+        }
+        let slow = slow.finish(&mut life.disk);
+        assert!(matches!(slow, Err(Error::Busy { .. })), "{ops}: {slow:?}");
+        busy += 1;
+        begun_anew += u64::from(life.disk.content(&archive()).is_some());
+        let report = quick.finish(&mut life.disk).expect("a first backup");
+        assert_eq!(report.commit, Some(1), "{ops}");
+        life.is_good();
+        assert_eq!(life.newest().folders["INBOX"].len(), 8, "{ops}");
+    }
+    assert!(busy > begun_anew && begun_anew > 10, "{busy}, {begun_anew}");
 }
 
 #[test]

@@ -491,20 +491,27 @@ pub(crate) fn footer_of(head: &CommitAt) -> Footer {
     }
 }
 
-/// Takes the writers' lock.
+/// Takes the writers' lock. [`Error::Busy`] if somebody has it, or had it and has removed its file since this opened it, as
+/// whoever erases a user does: a lock on a file without a name keeps nobody away who comes later.
 pub(crate) async fn lock(io: &Io, dir: &Place) -> Result<FileId, Error> {
     let place = dir.join(LOCK);
     let file = io.open(&place, How::Lock).await.map_err(|fault| Error::world("open lock file", place.shown(), fault))?;
-    match io.lock(file, LockMode::Exclusive).await {
-        Ok(()) => Ok(file),
-        Err(fault) => {
-            let holder = io.holder(file, LockMode::Exclusive).await.unwrap_or(None);
-            let _ = io.close(file).await;
-            Err(match fault {
-                Fault::Busy => Error::Busy { object: dir.join(ARCHIVE).shown(), holder },
-                fault => Error::world("lock", place.shown(), fault),
-            })
+    let mut holder = None;
+    let locked = async {
+        if let Err(fault) = io.lock(file, LockMode::Exclusive).await {
+            holder = io.holder(file, LockMode::Exclusive).await.unwrap_or(None);
+            return Err(fault);
         }
+        if io.is_named(file, &place).await? { Ok(()) } else { Err(Fault::Busy) }
+    };
+    let locked = locked.await;
+    if locked.is_err() {
+        let _ = io.close(file).await;
+    }
+    match locked {
+        Ok(()) => Ok(file),
+        Err(Fault::Busy) => Err(Error::Busy { object: dir.join(ARCHIVE).shown(), holder }),
+        Err(fault) => Err(Error::world("lock", place.shown(), fault)),
     }
 }
 

@@ -77,17 +77,7 @@ pub async fn open_shared(io: &Io, place: &Place, deadline: Time) -> Result<FileI
 
 async fn locked_and_named(io: &Io, file: FileId, place: &Place, deadline: Time) -> Result<bool, Error> {
     shared(io, file, place, deadline).await?;
-    is_named(io, file, place).await
-}
-
-/// True if the open file is the one that has the name now.
-pub async fn is_named(io: &Io, file: FileId, place: &Place) -> Result<bool, Error> {
-    let ours = io.fstat(file).await.map_err(|fault| Error::world("stat", place.shown(), fault))?;
-    match io.stat(place).await {
-        Ok(named) => Ok(named.ino == ours.ino && named.dev == ours.dev && ours.nlink > 0),
-        Err(Fault::NotFound) => Ok(false),
-        Err(fault) => Err(Error::world("stat", place.shown(), fault)),
-    }
+    io.is_named(file, place).await.map_err(|fault| Error::world("stat", place.shown(), fault))
 }
 
 /// Opens (creating it if need be) a lock file and locks it shared. These files are never replaced or removed while a server
