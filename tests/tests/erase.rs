@@ -151,6 +151,24 @@ fn who_has_locked_a_file_that_was_erased_does_not_write() {
     assert!(busy > begun_anew && begun_anew > 10, "{busy}, {begun_anew}");
 }
 
+/// Between the end of the lock file and that of its directory, a backup run has made a lock file anew: nothing of the old is left,
+/// and the new one is not in the way.
+#[test]
+fn who_begins_anew_before_the_directory_is_gone_keeps_it() {
+    let mut life = past();
+    let mut erasing = Running::new(&life.disk, erase_user);
+    while !life.disk.clone().take_transcript().contains("remove lock") {
+        assert!(erasing.go(&mut life.disk, 1));
+    }
+    let mut anew = life.clone();
+    assert_eq!(anew.backup().commit, Some(1));
+    let (snapshots, store) = (anew.snapshots(), anew.disk.store());
+    assert_eq!(erasing.finish(&mut anew.disk).expect("erased").files.len(), 2);
+    assert_eq!(anew.disk.store(), store);
+    assert_eq!(anew.snapshots(), snapshots);
+    anew.is_good();
+}
+
 #[test]
 fn a_message_goes_from_every_snapshot_and_nothing_else_does() {
     for n in [2, 6] {

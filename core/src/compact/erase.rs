@@ -49,14 +49,19 @@ pub async fn user(io: &Io, dir: &Place, who: &str, dry_run: bool) -> Result<Eras
         record(io, &format!("user {who}: {} files, {}", erased.files.len(), head_text(erased.head))).await?;
         // The archive goes last but for the lock: as long as it is there it says whether there is a hold.
         let last = |name: &[u8]| (name == LOCK, name == ARCHIVE);
-        let mut names = names(io, dir).await?;
-        names.sort_by_key(|name| last(name));
-        for name in names {
+        let mut ours = names(io, dir).await?;
+        ours.sort_by_key(|name| last(name));
+        for name in ours {
             remove(io, &dir.join(&name)).await?;
         }
         // What was in the directory is durably gone before its name is.
         io.sync_dir(dir).await.map_err(|fault| Error::world("sync", dir.shown(), fault))?;
-        io.remove_dir(dir).await.map_err(|fault| Error::world("remove", dir.shown(), fault))?;
+        match io.remove_dir(dir).await {
+            Ok(()) => {}
+            // Since the lock went, somebody has begun anew.
+            Err(_) if names(io, dir).await.is_ok_and(|names| names.iter().any(|name| name == LOCK)) => return Ok(erased),
+            Err(fault) => return Err(Error::world("remove", dir.shown(), fault)),
+        }
         let above = dir.parent();
         io.sync_dir(&above).await.map_err(|fault| Error::world("sync", above.shown(), fault))?;
         Ok(erased)
