@@ -119,18 +119,30 @@ pub enum Beside {
     Reader,
 }
 
-/// Trouble in a run. `at` counts the operations of the procedure that backs up or compacts, from 0.
+/// When it comes to trouble in a run: before which operation of the procedure that backs up or compacts, from 0.
+///
+/// Of the hundred or two of a backup, ten write to the store. Whether they come in the right order is what stops and failures are
+/// about, so these are counted alone, too.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum At {
+    /// Of all operations.
+    Op(u32),
+    /// Of those that write to the store.
+    Write(u32),
+}
+
+/// Trouble in a run. `at` as a number counts all operations.
 #[expect(missing_docs, reason = "the names of the fields, with the line above each, say what they are")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fault {
     /// No space is left.
-    NoSpace { at: u32 },
+    NoSpace { at: At },
     /// Input or output fails.
-    Io { at: u32 },
+    Io { at: At },
     /// Input or output fails, and a sync forgets what it should have made durable.
-    Forget { at: u32 },
+    Forget { at: At },
     /// The process is killed, or with a seed the machine loses its power.
-    Stop { at: u32, how: Stop, power: Option<u64> },
+    Stop { at: At, how: Stop, power: Option<u64> },
     /// The server's process is killed.
     Server { at: u32 },
     /// The stream does this.
@@ -138,7 +150,7 @@ pub enum Fault {
     /// Somebody holds a lock for so many milliseconds: on the user, or on the INBOX's index.
     Holder { at: u32, user: bool, ms: i64 },
     /// The clock of the store's host is set, by so many seconds.
-    Jump { at: u32, secs: i64 },
+    Jump { at: At, secs: i64 },
     /// What is read has one bit that is another one.
     Flip { at: u32, bit: u64 },
     /// Somebody else is at work, in an order by this seed.
@@ -239,6 +251,16 @@ fn place(chance: &mut Sampler) -> u32 {
     chance.upto(most)
 }
 
+impl At {
+    fn of(chance: &mut Sampler) -> At {
+        if chance.flip() {
+            return At::Op(place(chance));
+        }
+        let most = [3, 12, 40][chance.upto(2) as usize];
+        At::Write(chance.upto(most))
+    }
+}
+
 impl Stop {
     fn of(chance: &mut Sampler) -> Stop {
         match chance.upto(3) {
@@ -252,7 +274,7 @@ impl Stop {
 impl Fault {
     /// Trouble that any procedure may have that writes an archive.
     fn of_disk(chance: &mut Sampler) -> Fault {
-        let at = place(chance);
+        let at = At::of(chance);
         match chance.upto(7) {
             0 => Fault::NoSpace { at },
             1 => Fault::Io { at },

@@ -28,9 +28,9 @@ use cylinder_core::guid::Guid;
 use cylinder_core::io::{LockMode, Op, Place, Root};
 use cylinder_core::time::{Span, Time};
 use judge::Store;
-use life::{Beside, Change, Fault, Kind, Life, Step, Stop, Traits};
+use life::{At, Beside, Change, Fault, Kind, Life, Step, Stop, Traits};
 use past::Past;
-use stage::{Act, Actor, Between, Curtain, Order, Wire, play};
+use stage::{Act, Actor, Between, Curtain, Order, Wire, is_write, play};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What was lived through, for people.
@@ -477,8 +477,14 @@ fn comes(fault: &Fault, b: &Between<'_>) -> bool {
     let is_message = matches!(b.next, Op::ReadWhole { place, .. } if place.root == Root::Host && place.path.ends_with(b"."));
     match *fault {
         Fault::Flip { at, .. } => at <= b.done && is_message,
-        Fault::NoSpace { at } | Fault::Io { at } | Fault::Forget { at } | Fault::Stop { at, .. } => b.who == 0 && at == b.done,
-        Fault::Server { at } | Fault::Holder { at, .. } | Fault::Jump { at, .. } => b.who == 0 && at == b.done,
+        Fault::NoSpace { at } | Fault::Io { at } | Fault::Forget { at } | Fault::Stop { at, .. } | Fault::Jump { at, .. } => {
+            b.who == 0
+                && match at {
+                    At::Op(n) => n == b.done,
+                    At::Write(n) => n == b.writes && is_write(b.next),
+                }
+        }
+        Fault::Server { at } | Fault::Holder { at, .. } => b.who == 0 && at == b.done,
         Fault::Wire(_) | Fault::Beside { .. } => false,
     }
 }

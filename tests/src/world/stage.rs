@@ -6,7 +6,7 @@
 use crate::choose::{Choose, Sampler};
 use crate::disk::{SimDisk, Trouble};
 use cylinder_core::error::Fault;
-use cylinder_core::io::{FileId, Input, Io, Machine, Op, OpId, Output, Reply, StreamId, Task};
+use cylinder_core::io::{FileId, How, Input, Io, Machine, Op, OpId, Output, Reply, StreamId, Task};
 use cylinder_core::time::{Span, Time};
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
@@ -32,6 +32,7 @@ pub struct Actor<T> {
     /// Killed: it does nothing any more.
     pub is_dead: bool,
     done: u32,
+    writes: u32,
 }
 
 impl<T> Actor<T> {
@@ -44,7 +45,7 @@ impl<T> Actor<T> {
     ) -> Actor<T> {
         let task = Task::new(disks[disk].now(), make);
         let (ops, receives, files) = (VecDeque::new(), VecDeque::new(), BTreeSet::new());
-        Actor { disk, task, ops, receives, until: None, files, end, outcome: None, is_dead: false, done: 0 }
+        Actor { disk, task, ops, receives, until: None, files, end, outcome: None, is_dead: false, done: 0, writes: 0 }
     }
 
     fn is_over(&self) -> bool {
@@ -190,8 +191,10 @@ pub enum Curtain {
 pub struct Between<'a> {
     /// The disks.
     pub disks: &'a mut [SimDisk],
-    /// How many operations the first actor has done.
+    /// How many operations the first actor has done,
     pub done: u32,
+    /// and how many that write to a store.
+    pub writes: u32,
     /// Whose turn it is,
     pub who: usize,
     /// and what he does next.
@@ -338,7 +341,9 @@ impl<T> Stage<'_, T> {
         let late = self.disks[actor.disk].has_late_seals();
         let seal = late.then(|| actor.ops.iter().rposition(|(_, op)| matches!(op, Op::Seal { .. } | Op::Unseal { .. })));
         let Some((id, op)) = actor.ops.remove(seal.flatten().unwrap_or(0)) else { return Ok(self.receive(n)) };
-        let act = between(Between { disks: self.disks, done: self.actors[0].done, who: n, next: &op });
+        let Actor { done, writes, .. } = self.actors[0];
+        let act = between(Between { disks: self.disks, done, writes, who: n, next: &op });
+        self.actors[n].writes += u32::from(is_write(&op));
         self.ops += 1;
         match act {
             None => self.perform(n, id, op),
@@ -472,6 +477,15 @@ impl<T> Stage<'_, T> {
             actor.task.handle_input(self.disks[actor.disk].now(), Input::Tick);
         }
         Ok(())
+    }
+}
+
+/// Whether it changes what a store would be after a stop.
+pub fn is_write(op: &Op) -> bool {
+    match op {
+        Op::WriteAt { .. } | Op::Truncate { .. } | Op::Sync(_) | Op::SyncDir(_) | Op::Rename { .. } | Op::Unlink(_) => true,
+        Op::Open { how: How::Create, .. } | Op::MakeDir(_) | Op::RemoveDir(_) => true,
+        _ => false,
     }
 }
 
