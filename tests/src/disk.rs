@@ -20,11 +20,12 @@
 
 use crate::choose::Choose;
 use cylinder_core::archive::member;
-use cylinder_core::codec::Portable;
 use cylinder_core::error::Fault;
 use cylinder_core::guid::{Guid, Sha1};
 use cylinder_core::io::{DirEntry, FileId, FileKind, How, LockMode, Op, OpId, Place, Reply, Root, Stat};
 use cylinder_core::time::{Span, Time};
+use cylinder_transport_local::codec::Fastest;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -32,6 +33,10 @@ use std::rc::Rc;
 pub const BLOCK: usize = 512;
 /// The tick of the simulated clock that stamps files.
 const TICK: Span = Span::from_ms(4);
+thread_local! {
+    /// The compressor of the command. What it allocates is kept: a tenth of a life's time otherwise.
+    static CODEC: RefCell<Fastest> = RefCell::default();
+}
 /// Links that are followed in one path.
 const LINKS_MAX: usize = 8;
 
@@ -604,12 +609,15 @@ impl SimDisk {
                 Err(Fault::Gone)
             }
             Op::Seal { kind, flags, mut raw, level, check, mut buffer } => {
-                member::seal(&mut Portable, kind, flags, &raw, level, check.then_some(&mut Vec::new()), &mut buffer)?;
+                let mut again = Vec::new();
+                CODEC.with_borrow_mut(|codec| {
+                    member::seal(codec, kind, flags, &raw, level, check.then_some(&mut again), &mut buffer)
+                })?;
                 raw.clear();
                 Ok(Reply::Sealed { member: buffer, raw })
             }
             Op::Unseal { mut member, mut buffer } => {
-                let info = member::unseal(&mut Portable, &member, &mut buffer)?;
+                let info = CODEC.with_borrow_mut(|codec| member::unseal(codec, &member, &mut buffer))?;
                 member.clear();
                 Ok(Reply::Unsealed { info, raw: buffer, member })
             }

@@ -15,7 +15,7 @@
 //! and knowing what for.
 
 mod clock;
-mod codec;
+pub mod codec;
 mod dirs;
 mod exec;
 mod fault;
