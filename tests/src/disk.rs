@@ -33,12 +33,13 @@ use std::rc::Rc;
 pub const BLOCK: usize = 512;
 /// The tick of the simulated clock that stamps files.
 const TICK: Span = Span::from_ms(4);
-thread_local! {
-    /// The compressor of the command. What it allocates is kept: a tenth of a life's time otherwise.
-    static CODEC: RefCell<Fastest> = RefCell::default();
-}
 /// Links that are followed in one path.
 const LINKS_MAX: usize = 8;
+
+thread_local! {
+    /// The compressor of the command. What it allocates is kept: a sixth of a life's time otherwise.
+    static CODEC: RefCell<Fastest> = RefCell::default();
+}
 
 /// What happens at an operation that the plan names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

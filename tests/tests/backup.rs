@@ -629,6 +629,30 @@ fn every_moment_at_which_a_message_moves_leaves_it_in_one_of_the_folders() {
     }
 }
 
+/// What was read of it before it went is forgotten: no message of it is asked for, and none is told to be missing.
+#[test]
+fn a_folder_that_goes_before_the_snapshot_is_whole_leaves_no_problem() {
+    let (disk, host) = world();
+    let mut went = 0;
+    for at in 1.. {
+        let (mut disk, mut host) = (disk.clone(), host.clone());
+        let (ops, report) = run_while(&mut disk, at, |disk| {
+            host.folders.remove("user.anna.Sent");
+            host.publish(disk);
+        });
+        if ops < at {
+            break;
+        }
+        let report = report.unwrap();
+        if table(&mut disk, When::Newest).folder(b"INBOX.Sent").is_none() {
+            went += 1;
+            assert!(report.is_clean(), "gone before operation {at}: {report:?}");
+            assert_eq!((report.folders_changed, report.messages_added), (1, 3), "gone before operation {at}");
+        }
+    }
+    assert!(went > 30, "{went}");
+}
+
 /// A run during which two things happen, each before an operation of that number.
 fn run_while_two(disk: &mut SimDisk, ats: [u32; 2], mut happens: impl FnMut(&mut SimDisk, usize)) -> (u32, Report) {
     let (mut ops, mut running) = (0, Running::new(disk, run));

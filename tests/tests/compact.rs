@@ -2,12 +2,13 @@
 
 use cylinder_core::archive::append::{Mark, Writer};
 use cylinder_core::archive::entries::{Finding, Sink, read_all};
-use cylinder_core::archive::entry::Entry;
-use cylinder_core::archive::member::{self, FOOTER_LEN, Kind};
+use cylinder_core::archive::entry::{self, Entry, Parsed, padding};
+use cylinder_core::archive::member::{self, FOOTER_LEN, Kind, MemberInfo};
 use cylinder_core::archive::read::Reader;
 use cylinder_core::archive::record::Location;
-use cylinder_core::archive::verify::quick;
+use cylinder_core::archive::verify::{quick, verify};
 use cylinder_core::backup::report::Report;
+use cylinder_core::codec::Portable;
 use cylinder_core::compact::alive::{self, Alive};
 use cylinder_core::compact::decide::{Candidate, Decider, Decision};
 use cylinder_core::compact::filter::{Job, filter};
@@ -25,6 +26,7 @@ use cylinder_tests::host::Host;
 use cylinder_tests::life::{self, Life, State, archive, settings};
 use cylinder_tests::proof::{out, tool};
 use cylinder_tests::story;
+use cylinder_transport_local::codec::Fastest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 
@@ -451,6 +453,58 @@ fn a_damaged_crc_is_not_copied() {
     assert!(told > 10, "{told}");
 }
 
+/// The member of this content with another byte at `at`, if one of 255 makes it as long as it was.
+fn wrong_at(at: usize, raw: &[u8], info: &MemberInfo) -> Option<Vec<u8>> {
+    let mut codec = Fastest::default();
+    let mut made = (1..=255).map(|bits| {
+        let (mut raw, mut wrong) = (raw.to_vec(), Vec::new());
+        raw[at] ^= bits;
+        member::seal(&mut codec, info.kind, info.flags, &raw, story::settings().level, None, &mut wrong).expect("a member");
+        wrong
+    });
+    made.find(|wrong| wrong.len() == info.len as usize)
+}
+
+async fn is_found_good(io: Io) -> Result<bool, Error> {
+    let reader = Reader::open(&io, &life::dir()).await?;
+    let verdict = verify(&io, &reader, 3).await;
+    reader.close().await;
+    Ok(verdict?.is_good())
+}
+
+/// A member whose CRCs are right, because what is wrong was wrong before it was compressed: only the SHA-1 of an entry tells.
+#[test]
+fn content_that_is_not_what_its_name_says_is_not_copied() {
+    let life = past();
+    let bytes = life.disk.content(&archive()).expect("an archive").to_vec();
+    let (mut at, mut told) = (0, 0);
+    while at < bytes.len() - FOOTER_LEN {
+        let len = member::parse_header(&bytes[at..]).expect("a member").len as usize;
+        let mut raw = Vec::new();
+        let info = member::unseal(&mut Portable, &bytes[at..at + len], &mut raw).expect("a good member");
+        let mut inside = 0;
+        while let Ok(Parsed::Entry(entry, header)) = entry::parse(&raw[inside..]) {
+            inside += header;
+            if info.kind == Kind::Meta
+                && entry.size > 0
+                && let Some(wrong) = wrong_at(inside, &raw, &info)
+            {
+                let mut life = life.clone();
+                life.disk.put_file(&archive(), [&bytes[..at], &wrong, &bytes[at + len..]].concat());
+                assert_eq!(drive(&mut life.disk, is_found_good).finished(), Ok(false), "{at}");
+                match drive(&mut life.disk, |io| life::compacting(io, settings(policy()))).finished() {
+                    Ok(Outcome::Waits(Wait::Damage(d))) => told += u64::from(d.field == "SHA-1" && d.offset == at as u64),
+                    Ok(Outcome::Done(..)) => life.is_good(),
+                    other => panic!("{} at {at}: {other:?}", String::from_utf8_lossy(&entry.name)),
+                }
+            }
+            inside += entry.size as usize + padding(entry.size);
+        }
+        at += len;
+    }
+    assert!(told > 3, "{told}");
+}
+
 #[test]
 fn a_backup_during_a_compaction_is_told_and_a_reader_goes_on_in_the_old_archive() {
     let life = past();
@@ -828,25 +882,47 @@ fn links_and_tombstones_stay_as_long_as_somebody_needs_them() {
     assert_eq!(all(&life), [here.clone(), vec![], vec![], here, vec![]]);
 }
 
-/// What a killed run has saved so far stands behind the newest snapshot. The next one goes on from there.
-#[test]
-fn what_a_killed_run_has_saved_stays() {
-    let mut life = past();
-    let content = story::mail(77, 5000);
+/// What a run has in the archive that saves this message and is killed.
+fn killed_after(life: &mut Life, content: &[u8]) {
     let procedure = async |io: Io| {
         let mut writer = Writer::open(&io, &life::dir(), &story::settings(), [0; 16]).await?;
-        writer.message(Guid::of(&content), io.now(), &content).await?;
+        writer.message(Guid::of(content), io.now(), content).await?;
         writer.checkpoint(io.now()).await?;
         writer.close().await;
         Ok::<_, Error>(())
     };
     drive(&mut life.disk, procedure).finished().expect("a checkpoint");
+}
+
+/// What a killed run has saved so far stands behind the newest snapshot. The next one goes on from there.
+#[test]
+fn what_a_killed_run_has_saved_stays() {
+    let mut life = past();
+    let content = story::mail(77, 5000);
+    killed_after(&mut life, &content);
     done(life.compact(&settings(newest())));
     life.is_good();
     assert!(has(&mut life, &content));
     life.host.folder(INBOX).deliver(&content);
     assert_eq!(life.backup().messages_added, 0);
     life.is_good();
+}
+
+/// Somebody has saved it anew because the first place was damaged, or nobody knew of it.
+#[test]
+fn a_message_that_is_there_twice_is_there_once_after_it() {
+    let mut life = past();
+    let content = story::mail(77, 5000);
+    life.host.folder(INBOX).deliver(&content);
+    life.backup();
+    killed_after(&mut life, &content);
+    let name = format!("files/{}|", Guid::of(&content));
+    let count = |life: &Life| entries(life).iter().filter(|entry| entry.starts_with(&name)).count();
+    assert_eq!(count(&life), 2);
+    done(life.compact(&settings(newest())));
+    life.is_good();
+    assert_eq!(count(&life), 1);
+    assert!(has(&mut life, &content));
 }
 
 /// Each day brought one small message: a year of that would be read member by member.

@@ -453,6 +453,21 @@ fn a_run_that_is_under_way_is_no_damage_to_a_reader() {
     assert!(interrupted > 100, "{interrupted}");
 }
 
+/// A message may have bytes that are a footer of this very archive, and a run may be cut off right behind them.
+#[test]
+fn a_footer_of_another_place_is_not_believed() {
+    let story = small_story();
+    let first = after_run(&story[..1]).content(&archive()).expect("an archive").to_vec();
+    let (body, old_footer) = first.split_at(first.len() - FOOTER_LEN);
+    let mut disk = after_run(&story[..3]);
+    let bytes = disk.content(&archive()).expect("an archive").to_vec();
+    assert!(bytes.starts_with(body));
+    disk.put_file(&archive(), [&bytes[..], old_footer].concat());
+    assert_eq!(check::present(&disk, &story), Ok(vec![0, 1, 2]));
+    drive(&mut disk, story::reopen).finished().expect("mended");
+    assert_eq!(check::present(&disk, &story), Ok(vec![0, 1, 2]));
+}
+
 /// What is told of an archive that is mended, and what lies beside it then.
 fn mended(image: Vec<u8>) -> (Vec<String>, Vec<(String, usize)>) {
     async fn notes(io: Io) -> Result<Vec<String>, Error> {

@@ -76,7 +76,8 @@ impl Policy {
         }
         let moments = core::iter::once(from).chain(self.moments(now));
         let states = moments.filter_map(|moment| snapshots.iter().rposition(|time| *time <= moment));
-        for at in states.chain(snapshots.len().checked_sub(1)) {
+        // The newest is among them: it is no older than `from`, or the state then.
+        for at in states {
             kept[at] = true;
         }
         kept

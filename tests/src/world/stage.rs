@@ -482,11 +482,16 @@ impl<T> Stage<'_, T> {
 
 /// Whether it changes what a store would be after a stop.
 pub fn is_write(op: &Op) -> bool {
-    match op {
-        Op::WriteAt { .. } | Op::Truncate { .. } | Op::Sync(_) | Op::SyncDir(_) | Op::Rename { .. } | Op::Unlink(_) => true,
-        Op::Open { how: How::Create, .. } | Op::MakeDir(_) | Op::RemoveDir(_) => true,
-        _ => false,
-    }
+    let is_of_names = matches!(
+        op,
+        Op::Open { how: How::Create, .. }
+            | Op::Rename { .. }
+            | Op::Unlink(_)
+            | Op::MakeDir(_)
+            | Op::RemoveDir(_)
+            | Op::SyncDir(_)
+    );
+    is_of_names || matches!(op, Op::WriteAt { .. } | Op::Truncate { .. } | Op::Sync(_))
 }
 
 fn is_of_stream(op: &Op) -> bool {
