@@ -151,8 +151,8 @@ fn who_has_locked_a_file_that_was_erased_does_not_write() {
     assert!(busy > begun_anew && begun_anew > 10, "{busy}, {begun_anew}");
 }
 
-/// Between the end of the lock file and that of its directory, a backup run has made a lock file anew: nothing of the old is left,
-/// and the new one is not in the way.
+/// Between the end of the lock file and that of its directory, a backup run has made a lock file anew: nothing of the old is
+/// left, and the new one is not in the way.
 #[test]
 fn who_begins_anew_before_the_directory_is_gone_keeps_it() {
     let mut life = past();

@@ -121,8 +121,8 @@ pub enum Beside {
 
 /// When it comes to trouble in a run: before which operation of the procedure that backs up or compacts, from 0.
 ///
-/// Of the hundred or two of a backup, ten write to the store. Whether they come in the right order is what stops and failures are
-/// about, so these are counted alone, too.
+/// Of the hundred or two of a backup, ten write to the store. Whether they come in the right order is what stops and failures
+/// are about, so these are counted alone, too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum At {
     /// Of all operations.
