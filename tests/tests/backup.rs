@@ -36,8 +36,17 @@ fn settings() -> Settings {
 }
 
 async fn run(io: Io) -> Result<Report, Error> {
+    run_with(io, Patience::default()).await
+}
+
+/// Locks are let go after each folder.
+async fn run_in_a_hurry(io: Io) -> Result<Report, Error> {
+    run_with(io, Patience { hold: Span(1), ..Patience::default() }).await
+}
+
+async fn run_with(io: Io, patience: Patience) -> Result<Report, Error> {
     let conf = config::load(&io, b"/etc/imapd.conf", "", VersionLine::V3_6).await?;
-    let mut site = Site::open(&io, conf, None, Locking::AsServer, Patience::default()).await?;
+    let mut site = Site::open(&io, conf, None, Locking::AsServer, patience).await?;
     backup::run(&io, &mut Origin::Local(&mut site), &anna(), &archive_dir(&anna())?, &settings()).await
 }
 
@@ -634,20 +643,19 @@ fn every_moment_at_which_a_message_moves_leaves_it_in_one_of_the_folders() {
 fn a_folder_that_goes_before_the_snapshot_is_whole_leaves_no_problem() {
     let (disk, host) = world();
     let mut went = 0;
-    for at in 1.. {
+    for at in 0.. {
         let (mut disk, mut host) = (disk.clone(), host.clone());
-        let (ops, report) = run_while(&mut disk, at, |disk| {
-            host.folders.remove("user.anna.Sent");
-            host.publish(disk);
-        });
-        if ops < at {
+        let mut running = Running::new(&disk, run_in_a_hurry);
+        if !running.go(&mut disk, at) {
             break;
         }
-        let report = report.unwrap();
-        if table(&mut disk, When::Newest).folder(b"INBOX.Sent").is_none() {
+        host.folders.remove(ANNA);
+        host.publish(&mut disk);
+        let report = running.finish(&mut disk).unwrap();
+        if table(&mut disk, When::Newest).folder(b"INBOX").is_none() {
             went += 1;
             assert!(report.is_clean(), "gone before operation {at}: {report:?}");
-            assert_eq!((report.folders_changed, report.messages_added), (1, 3), "gone before operation {at}");
+            assert_eq!(report.folders_changed, 1, "gone before operation {at}");
         }
     }
     assert!(went > 30, "{went}");
