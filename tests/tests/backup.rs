@@ -661,6 +661,23 @@ fn a_folder_that_goes_before_the_snapshot_is_whole_leaves_no_problem() {
     assert!(went > 30, "{went}");
 }
 
+/// The same between the first hold and the second: nobody asks for its messages, so nothing makes the run look once more.
+#[test]
+fn what_was_read_of_a_folder_that_went_is_forgotten() {
+    let (mut disk, mut host) = world();
+    let mut running = Running::new(&disk, run_in_a_hurry);
+    while !disk.clone().take_transcript().contains("close anna.lock") {
+        assert!(running.go(&mut disk, 1));
+    }
+    host.folders.remove(ANNA);
+    host.publish(&mut disk);
+    disk.take_transcript();
+    let report = running.finish(&mut disk).unwrap();
+    assert!(report.is_clean() && report.folders_changed == 1, "{report:?}");
+    let transcript = disk.take_transcript();
+    assert_eq!(transcript.matches("read cyrus.index at").count(), 1, "{transcript}");
+}
+
 /// A run during which two things happen, each before an operation of that number.
 fn run_while_two(disk: &mut SimDisk, ats: [u32; 2], mut happens: impl FnMut(&mut SimDisk, usize)) -> (u32, Report) {
     let (mut ops, mut running) = (0, Running::new(disk, run));
