@@ -493,7 +493,7 @@ impl World {
         others: Vec<Ended>,
         came: &Came,
     ) -> Check {
-        let mut is_busy = false;
+        let (mut is_busy, mut other) = (false, None);
         for ended in others {
             match ended {
                 Ended::Served => {}
@@ -515,6 +515,7 @@ impl World {
                 Ended::Compacted(_) => {}
                 Ended::Backup(Ok(report)) if report.commit.is_some() => {
                     self.stores[n].open_from = Some(self.stores[n].open_from.map_or(span.0, |open| open.min(span.0)));
+                    other = Some(report);
                 }
                 Ended::Backup(Ok(_)) => {}
                 Ended::Backup(Err(Error::Refused(_))) if self.was_empty(span) => {}
@@ -524,7 +525,11 @@ impl World {
         }
         match result {
             Ok(report) => self.acknowledge(n, span, &Report { commit: None, ..report }, came),
-            Err(Error::Busy { .. }) if !is_busy => self.after_trouble(n, span, came),
+            Err(Error::Busy { .. }) if !is_busy => match other {
+                // What the other has saved it has acknowledged, and compactions know of it. (Seed 6841.)
+                Some(report) => self.acknowledge(n, span, &report, came),
+                None => self.after_trouble(n, span, came),
+            },
             Err(Error::Refused(_)) if self.was_empty(span) => Ok(()),
             Err(error) => Err(format!("a backup beside another ({is_busy}): {error}")),
         }
