@@ -11,7 +11,7 @@ use cylinder_core::cyrus::db::twoskip;
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::{Error, Fault};
 use cylinder_core::guid::Guid;
-use cylinder_core::io::{Io, LockMode, Op, Place};
+use cylinder_core::io::{Io, LockMode, Op, Place, Root};
 use cylinder_core::pull::Origin;
 use cylinder_core::source::config;
 use cylinder_core::source::lock::Patience;
@@ -812,6 +812,49 @@ fn every_moment_at_which_a_folder_is_annotated_has_the_note_in_the_next_snapshot
         assert!(backup(&mut disk).unwrap().is_clean());
         assert_eq!(note_of(&mut disk), notes[1], "annotated before operation {at}");
         is_good(&mut disk);
+    }
+}
+
+/// Life 4544: the first annotation of a server came between the pass and the capture, on a file system that stamps whole seconds.
+/// No annotations.db at first and one too young to be trusted afterwards both were "no tuple", and so the folder was not looked
+/// at again; the snapshot had what changed after the annotation, and not the annotation.
+#[test]
+fn a_snapshot_that_has_what_came_after_an_annotation_has_the_annotation_too() {
+    let (mut disk, mut host) = (SimDisk::new(), Host::new());
+    disk.set_step(Span::from_secs(1));
+    for folder in [ANNA, "user.anna.Sent"] {
+        host.folder(folder).deliver(&story::mail(1, 500));
+    }
+    host.publish(&mut disk);
+    later(&mut disk, 100_000);
+    backup(&mut disk).unwrap();
+    host.folder(ANNA).deliver(&story::mail(40, 3000));
+    host.publish(&mut disk);
+    later(&mut disk, 100_000);
+    for at in 1.. {
+        let (mut disk, mut host, mut waits) = (disk.clone(), host.clone(), false);
+        let (ops, report) = run_while(&mut disk, at, |disk| {
+            waits = disk.is_locked(Root::Host);
+            if !waits {
+                annotate(&mut host, "a note");
+                host.folder(ANNA).deliver(&story::mail(41, 3000));
+                host.publish(disk);
+            }
+        });
+        if ops < at {
+            assert!(at > 60, "{at}");
+            return;
+        }
+        if waits {
+            continue;
+        }
+        assert!(report.unwrap().is_clean());
+        let table = table(&mut disk, When::Newest);
+        let is_noted = table.folder(b"INBOX.Sent").expect("Sent").file("cyrus.mailbox_annotations").is_some();
+        assert!(is_noted || table.folder(b"INBOX").expect("INBOX").exists == 2, "annotated before operation {at}");
+        later(&mut disk, 100_000);
+        backup(&mut disk).unwrap();
+        note_of(&mut disk);
     }
 }
 

@@ -355,6 +355,7 @@ impl Work<'_> {
         if pass.annotations_db.is_some_and(|tuple| is_young(&tuple, clock, coarse)) {
             // Its records are compared again next time.
             pass.annotations_db = None;
+            pass.annotations_young = true;
         }
         self.out.pass = pass;
         Ok(complete && (hold.by_user || hold.lock == FolderLock::None || !read_any))

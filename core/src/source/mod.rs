@@ -136,8 +136,10 @@ pub struct Pass {
     pub folders: Vec<Folder>,
     /// Other files, in byte order of their names.
     pub states: Vec<State>,
-    /// The tuple of annotations.db, if there is one.
+    /// The tuple of annotations.db, if there is such a file and the tuple can be trusted.
     pub annotations_db: Option<Tuple>,
+    /// There is such a file, and its tuple is left out: a later change could wear the same one.
+    pub annotations_young: bool,
     /// SHA-1s of the folders' records of annotations.db by name, those of folders that have any; if they were asked for.
     pub annotated: Option<BTreeMap<Vec<u8>, Guid>>,
     /// Only folders and the files `seen` and `sub` can be seen there: nothing is known of entries of mailboxes.db and of other

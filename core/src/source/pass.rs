@@ -46,7 +46,7 @@ pub async fn pass(site: &mut Site, io: &Io, owner: &Owner, ask: &Ask) -> Result<
     if ask.annotate && ask.annotations_db != annotations_db {
         annotated = Some(annotations(site, io, &folders).await?);
     }
-    Ok(Pass { folders, states, annotations_db, annotated, partial: false, unreadable })
+    Ok(Pass { folders, states, annotations_db, annotated, unreadable, ..Pass::default() })
 }
 
 /// SHA-1s of the records of annotations.db, by folder.

@@ -342,10 +342,12 @@ pub fn emit_pass(out: &mut String, pass: &Pass) {
     for state in &pass.states {
         put_state(out, state);
     }
-    if let Some(tuple) = &pass.annotations_db {
+    if pass.annotations_db.is_some() || pass.annotations_young {
         let mut line = Line::new(out, "DATABASE");
         line.show("name", "annotations");
-        line.tuple(tuple);
+        if let Some(tuple) = &pass.annotations_db {
+            line.tuple(tuple);
+        }
     }
     for (name, error) in &pass.unreadable {
         emit_failed(out, "UNREADABLE", name, error);
@@ -387,7 +389,10 @@ impl PassReader {
                 None => return Err(words.damage("FILE", "no folder before it", "a FOLDER line")),
             },
             b"STATE" => pass.states.push(parse_state(words)?),
-            b"DATABASE" if words.get("name") == Some(b"annotations") => pass.annotations_db = Some(words.tuple()?),
+            b"DATABASE" if words.get("name") == Some(b"annotations") => {
+                pass.annotations_db = if words.get("size").is_some() { Some(words.tuple()?) } else { None };
+                pass.annotations_young = pass.annotations_db.is_none();
+            }
             b"UNREADABLE" => pass.unreadable.push(parse_failed(words)?),
             _ => return Ok(false),
         }
