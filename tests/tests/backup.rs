@@ -815,9 +815,9 @@ fn every_moment_at_which_a_folder_is_annotated_has_the_note_in_the_next_snapshot
     }
 }
 
-/// Life 4544: the first annotation of a server came between the pass and the capture, on a file system that stamps whole seconds.
-/// No annotations.db at first and one too young to be trusted afterwards both were "no tuple", and so the folder was not looked
-/// at again; the snapshot had what changed after the annotation, and not the annotation.
+/// Life 4544: the first annotation of a server came between the pass and the capture, on a file system that stamps whole
+/// seconds. No annotations.db at first and one too young to be trusted afterwards both were "no tuple", and so the folder was
+/// not looked at again; the snapshot had what changed after the annotation, and not the annotation.
 #[test]
 fn a_snapshot_that_has_what_came_after_an_annotation_has_the_annotation_too() {
     let (mut disk, mut host) = (SimDisk::new(), Host::new());

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The longest line. `cargo fmt` keeps code to it, but neither comments nor strings.
 const WIDTH_MAX: usize = 128;
@@ -174,6 +175,13 @@ fn every_snapshot_belongs_to_a_test() {
         count += 1;
     }
     assert!(count > 0);
+}
+
+#[test]
+fn every_fault_of_the_list_can_be_put_in() {
+    let checked = Command::new("tests/mutants/run").arg("--check").current_dir(project()).output().expect("python3");
+    let told = String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success() && told.contains(" 0 of them cannot be put in"), "{told}");
 }
 
 #[test]

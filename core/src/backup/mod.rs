@@ -362,7 +362,7 @@ impl Run<'_, '_> {
         let mut capture = self.capture(first, &wanted).await?;
         let ask = Ask { annotate: true, annotations_db: None, ..self.ask.clone() };
         for _ in 1..CAPTURES_MAX {
-            // Of a tuple that is too young to be trusted nothing is known: what the first pass saw may not be what is there now.
+            // A tuple that is too young to be trusted says nothing: what the first pass saw may not be what is there now.
             if capture.pass.annotations_db == first.annotations_db && !capture.pass.annotations_young {
                 return Ok(capture);
             }
