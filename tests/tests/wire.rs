@@ -187,6 +187,23 @@ fn a_pull_of_nothing_new_is_one_round_trip_after_the_greeting_and_writes_nothing
     assert!(net.sent[1] < 3000, "{} bytes for two folders", net.sent[1]);
 }
 
+/// Life 42584: of a folder of Cyrus 2.3, whose index has no SHA-1s, all messages came again as soon as one was new.
+#[test]
+fn messages_of_an_index_without_sha1s_come_once() {
+    let mut world = World::new();
+    world.host.folder("user.anna.Sent").minor_version = 9;
+    world.host.publish(&mut world.there);
+    world.pull(&mut Net::default()).expect("a pull");
+    world.host.folder("user.anna.Sent").deliver(&story::mail(10, 3000));
+    world.host.publish(&mut world.there);
+    let mut net = Net::default();
+    let (report, _) = world.pull(&mut net).expect("a pull");
+    assert_eq!((report.messages_added, report.folders_changed), (1, 1));
+    assert!(net.sent[1] < 10_000, "{} bytes for a message of 3,000", net.sent[1]);
+    let (_, entries) = content(&mut world.here);
+    assert!([story::mail(9, 100_000), story::mail(10, 3000)].iter().all(|mail| entries.values().any(|entry| entry == mail)));
+}
+
 #[test]
 fn round_trips_do_not_grow_with_folders() {
     let mut world = World::new();

@@ -26,6 +26,9 @@ const CHECKPOINT_EVERY: Span = Span::from_secs(60);
 /// How often a run that waits looks whether it is to stop.
 const STOP_LOOK: Span = Span::from_ms(200);
 
+/// SHA-1 and size by UID of a folder whose index has no GUIDs.
+pub type Guids = BTreeMap<u32, (Guid, u64)>;
+
 /// What the messages of one folder came to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FolderBodies {
@@ -37,8 +40,8 @@ pub struct FolderBodies {
     pub bytes: u64,
     /// Messages that could not be saved as the index describes them.
     pub missing: Vec<MissingRow>,
-    /// SHA-1 and size by UID, where the index has no GUIDs.
-    pub guids: BTreeMap<u32, (Guid, u64)>,
+    /// What was computed of messages, where the index has no GUIDs.
+    pub guids: Guids,
     /// What to report about this folder.
     pub problems: Vec<Problem>,
     /// Some files were not there: the index may have changed meanwhile.
@@ -82,12 +85,12 @@ impl<'a> Bodies<'a> {
         self.writer
     }
 
-    /// The messages of these records that the archive lacks, each content once, and their bytes. `planned` are contents that
-    /// are on other lists already.
-    pub fn lacking(&self, index: &Index<'_>, planned: &mut BTreeSet<Guid>) -> (Vec<Wish>, u64) {
+    /// The messages of these records that the archive lacks, each content once, and their bytes. `previous` is what an earlier
+    /// run computed; `planned` are contents that are on other lists already.
+    pub fn lacking(&self, index: &Index<'_>, previous: &Guids, planned: &mut BTreeSet<Guid>) -> (Vec<Wish>, u64) {
         let (mut wishes, mut bytes) = (Vec::new(), 0u64);
         for record in index.records().flatten().filter(|r| !r.is_unlinked()) {
-            if record.has_sha1_guid() && (self.has(&record.guid) || !planned.insert(record.guid)) {
+            if guess(&record, previous).is_some_and(|guid| self.has(&guid) || !planned.insert(guid)) {
                 continue;
             }
             wishes.push(wish(&record));
@@ -100,8 +103,7 @@ impl<'a> Bodies<'a> {
         self.known.contains(guid) || self.new.contains(guid)
     }
 
-    /// Fetches what the archive lacks of one folder. `previous` are the SHA-1s of an index without GUIDs, as far as they are
-    /// known.
+    /// Fetches what the archive lacks of one folder. `previous` is what an earlier run computed.
     ///
     /// An error is one of the archive or of the connection, and ends the run; whatever is wrong with a message is in the
     /// result.
@@ -110,7 +112,7 @@ impl<'a> Bodies<'a> {
         origin: &mut Origin<'_>,
         folder: &Folder,
         index: &Index<'_>,
-        previous: &BTreeMap<u32, (Guid, u64)>,
+        previous: &Guids,
         report: &mut Report,
     ) -> Result<FolderBodies, Error> {
         let mut out = FolderBodies::default();
@@ -171,11 +173,10 @@ impl<'a> Bodies<'a> {
         folder: &Folder,
         record: &Record,
         expected: Option<Guid>,
-        previous: &BTreeMap<u32, (Guid, u64)>,
+        previous: &Guids,
         report: &mut Report,
     ) -> Result<Result<Guid, Failure>, Error> {
-        let guess = expected.or_else(|| previous.get(&record.uid.0).filter(|(_, size)| *size == record.size).map(|(g, _)| *g));
-        if let Some(guid) = guess
+        if let Some(guid) = guess(record, previous)
             && self.has(&guid)
         {
             return Ok(Ok(guid));
@@ -292,6 +293,14 @@ impl FolderBodies {
             why: failure.why,
         });
     }
+}
+
+/// What a message is by its record, or was in an earlier run, unless another one has its UID now.
+fn guess(record: &Record, previous: &Guids) -> Option<Guid> {
+    if record.has_sha1_guid() {
+        return Some(record.guid);
+    }
+    previous.get(&record.uid.0).filter(|(_, size)| *size == record.size).map(|(guid, _)| *guid)
 }
 
 /// Compares what was found with what the index says.

@@ -32,7 +32,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use bodies::{Bodies, FolderBodies};
+use bodies::{Bodies, FolderBodies, Guids};
 use compare::{compare, row_of, state_row};
 use report::{Alarm, Problem, Report};
 
@@ -440,11 +440,12 @@ impl Run<'_, '_> {
     async fn announce(&mut self, bodies: &Bodies<'_>, capture: &Capture) -> Result<(), Error> {
         let (mut messages, mut bytes, mut planned) = (0, 0u64, BTreeSet::new());
         for (name, captured) in &capture.folders {
+            let previous = self.previous_guids(bodies, captured).await?;
             for file in INDEXES {
                 if let Some(index) = capture.load(self.io, name, file).await?
                     && let Ok(index) = parse_index(file, &index)
                 {
-                    let (wishes, size) = bodies.lacking(&index, &mut planned);
+                    let (wishes, size) = bodies.lacking(&index, &previous, &mut planned);
                     messages += wishes.len() as u64;
                     bytes = bytes.saturating_add(size);
                     if !wishes.is_empty() {
@@ -458,7 +459,7 @@ impl Run<'_, '_> {
     }
 
     /// SHA-1s by UID that an earlier run computed for a folder whose index has none.
-    async fn previous_guids(&self, bodies: &Bodies<'_>, captured: &Captured) -> Result<BTreeMap<u32, (Guid, u64)>, Error> {
+    async fn previous_guids(&self, bodies: &Bodies<'_>, captured: &Captured) -> Result<Guids, Error> {
         let Some(row) = row_of(&self.old, &captured.folder) else { return Ok(BTreeMap::new()) };
         let Some(file) = row.file(GUIDS) else { return Ok(BTreeMap::new()) };
         let Some(at) = file.at.location() else { return Ok(BTreeMap::new()) };
@@ -794,7 +795,7 @@ pub fn link_name(folder: &[u8]) -> Vec<u8> {
     format!("imap/{name}").into_bytes()
 }
 
-fn emit_guids(guids: &BTreeMap<u32, (Guid, u64)>) -> Vec<u8> {
+fn emit_guids(guids: &Guids) -> Vec<u8> {
     let mut out = Vec::new();
     for (uid, (guid, size)) in guids {
         out.extend_from_slice(format!("{uid} {guid} {size}\n").as_bytes());
@@ -803,7 +804,7 @@ fn emit_guids(guids: &BTreeMap<u32, (Guid, u64)>) -> Vec<u8> {
 }
 
 /// Reads what [`emit_guids`] wrote; lines that it did not write are left out, their messages will be read again.
-pub(crate) fn parse_guids(bytes: &[u8]) -> BTreeMap<u32, (Guid, u64)> {
+pub(crate) fn parse_guids(bytes: &[u8]) -> Guids {
     let parse = |line: &[u8]| {
         let text = core::str::from_utf8(line).ok()?;
         let mut words = text.split(' ');

@@ -11,8 +11,9 @@ use cylinder_core::time::{Span, Time};
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 
-/// Operations that one run may do before it counts as one that never ends.
-const OPS_MAX: u32 = 400_000;
+/// Operations that one run may do before it counts as one that never ends. To receive is one, and all mail of a user may come
+/// byte by byte.
+const OPS_MAX: u32 = 4_000_000;
 /// The time that one run may take: each of its waits has a deadline of a minute.
 const TIME_MAX: Span = Span::from_secs(3600);
 
