@@ -15,6 +15,7 @@ use cylinder_core::pull::work::{Queue, work};
 use cylinder_core::serve;
 use cylinder_core::source::config;
 use cylinder_core::source::lock::Patience;
+use cylinder_core::source::message::IN_MEMORY_MAX;
 use cylinder_core::source::site::{Locking, Site};
 use cylinder_core::store::archive_dir;
 use cylinder_core::time::Span;
@@ -155,11 +156,13 @@ fn content(disk: &mut SimDisk) -> (Table, BTreeMap<String, Vec<u8>>) {
 #[test]
 fn a_pull_makes_the_archive_that_a_local_run_makes() {
     let mut world = World::new();
-    for round in 0..4 {
+    for round in 0..5 {
         match round {
             1 => drop(world.host.folder("user.anna.Sent").deliver(&story::mail(10, 3000))),
             2 => drop(world.host.folder("user.anna.Work").deliver(&story::mail(1, 500))),
             3 => world.host.folder(ANNA).flag(2, 1),
+            // One that goes through a scratch file on both sides.
+            4 => drop(world.host.folder(ANNA).deliver(&b"Subject: large\r\n\r\n".repeat(IN_MEMORY_MAX as usize / 18 + 1))),
             _ => {}
         }
         world.host.publish(&mut world.there);
@@ -361,7 +364,11 @@ fn round_trips_are_shared_by_users_without_news() {
     }
     world.host.publish(&mut world.there);
     let owners: VecDeque<Owner> = users.iter().map(|user| Owner::User(user.clone().into_bytes())).collect();
-    let mut run = |net: &mut Net, most: usize| {
+    let mut run = |net: &mut Net, most: usize, with_news: &[&str]| {
+        for user in with_news {
+            world.host.folder(&format!("user.{user}")).deliver(&story::mail(1000, 200));
+        }
+        world.host.publish(&mut world.there);
         world.settle();
         let owners = owners.clone();
         let all = |io: Io| async move {
@@ -377,15 +384,59 @@ fn round_trips_are_shared_by_users_without_news() {
         (list, trips, world.here.now().since(begun))
     };
     // Not even those whose passes were asked for are begun when it is over, and they come first the next time.
-    let (begun, ..) = run(&mut Net::default(), 3);
+    let (begun, ..) = run(&mut Net::default(), 3, &[]);
     assert_eq!((begun.reports.len(), begun.owners), (3, owners.iter().skip(3).cloned().collect()));
-    let (List { reports: rest, .. }, ..) = run(&mut Net::default(), 200);
+    let (List { reports: rest, .. }, ..) = run(&mut Net::default(), 200, &[]);
     let first: Vec<_> = begun.reports.into_iter().chain(rest.into_iter().skip(3)).collect();
     assert!(first.len() == 200 && first.iter().flatten().all(|report| report.messages_added == 1 && report.is_clean()));
-    let (List { reports: second, .. }, trips, took) = run(&mut Net { delay: Span::from_ms(50), ..Net::default() }, usize::MAX);
+    let far = || Net { delay: Span::from_ms(50), ..Net::default() };
+    let (List { reports: second, .. }, trips, took) = run(&mut far(), usize::MAX, &[]);
     assert!(second.len() == 200 && second.iter().flatten().all(|report| report.commit.is_none()));
     println!("200 users without news: {trips} round trips, {} ms over a link of 50 ms each way", took.ms());
     assert!(trips <= 20, "{trips} round trips");
+    // Two for each of those who have some. What was answered meanwhile about users behind them is not asked for again.
+    let (List { reports: third, .. }, with_news, _) = run(&mut far(), usize::MAX, &["u000", "u070", "u140"]);
+    assert_eq!(third.iter().flatten().filter(|report| report.messages_added == 1).count(), 3);
+    assert!(with_news <= trips + 3 * 3, "{with_news} round trips, {trips} without news");
+}
+
+/// Anna with many messages behind those of INBOX and Sent, and what becomes of her first pull when the files of two messages
+/// of INBOX are not as its index says.
+fn pull_of_surprises(first: Option<Vec<u8>>, third: Option<Vec<u8>>) -> (Report, u64, u64, World) {
+    let mut world = World::new();
+    for n in 0..100 {
+        world.host.folder("user.anna.Trash").deliver(&story::mail(200 + n, 1000));
+    }
+    world.host.publish(&mut world.there);
+    for (uid, content) in [(1, first), (3, third)] {
+        let place = world.host.message_place(ANNA, uid);
+        world.there.take_away(&place);
+        content.into_iter().for_each(|content| world.there.put_file(&place, content));
+    }
+    let mut net = Net::default();
+    let (report, trips) = world.pull(&mut net).expect("a pull");
+    (report, trips, net.sent[1], world)
+}
+
+/// A message that was planned for one folder cannot be had there, and another folder has it, too. That is not what was
+/// announced: what is on its way is read over, once, and asked for again as it was.
+#[test]
+fn a_copy_of_a_message_that_is_missing_elsewhere_is_asked_for_out_of_order() {
+    let (report, trips, bytes, mut world) = pull_of_surprises(Some(story::mail(0, 500)), None);
+    assert_eq!((report.messages_added, report.problems_count), (104, 0), "{report:?}");
+    assert!(trips <= 10 && bytes < 600_000, "{trips} round trips, {bytes} bytes");
+    let (_, entries) = content(&mut world.here);
+    assert!(entries.values().any(|entry| *entry == story::mail(2, 500)));
+}
+
+/// A message turns out to be one that was announced elsewhere: that one is not wanted any more, and is read over alone.
+#[test]
+fn a_message_that_came_under_another_name_is_read_over_alone() {
+    let (report, trips, bytes, mut world) = pull_of_surprises(Some(story::mail(9, 100_000)), Some(story::mail(2, 500)));
+    assert_eq!((report.messages_added, report.problems_count), (103, 1), "{report:?}");
+    assert!(trips <= 6 && bytes < 400_000, "{trips} round trips, {bytes} bytes");
+    let (_, entries) = content(&mut world.here);
+    assert!(entries.values().any(|entry| *entry == story::mail(9, 100_000)));
 }
 
 /// A first run over a slow link commits what it has every minute, so that a cut costs no more than that.
