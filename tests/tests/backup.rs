@@ -560,6 +560,62 @@ fn a_lock_that_is_never_free_ends_the_run_with_the_name_of_its_holder() {
     assert!(backup(&mut disk).unwrap().is_clean());
 }
 
+/// The longest time for which a run held locks on the server. `between` sees the disk before each operation.
+fn longest_hold(
+    disk: &mut SimDisk,
+    mut running: Running<Result<Report, Error>>,
+    between: &mut dyn FnMut(&mut SimDisk),
+) -> (Span, Report) {
+    let (mut longest, mut since) = (Span(0), None);
+    loop {
+        since = if disk.is_locked(Root::Host) { since.or(Some(disk.now())) } else { None };
+        longest = longest.max(since.map_or(Span(0), |since| disk.now().since(since)));
+        between(disk);
+        match running.step(disk, &mut |_, _| {}) {
+            Step::Did => {}
+            Step::Finished(report) => return (longest, report.expect("a run")),
+            Step::Crashed => unreachable!("no crash was planned"),
+        }
+    }
+}
+
+/// While the run waits for one lock it lets those go that it has: Cyrus's own processes wait for them.
+#[test]
+fn a_lock_that_is_free_after_longer_than_a_hold_is_had_and_the_others_are_let_go_meanwhile() {
+    let (mut disk, host) = world();
+    disk.hold(&host.meta_place(ANNA, "cyrus.index"), LockMode::Exclusive, "process 7 (imapd)");
+    let free = disk.now().plus(Span::from_secs(7));
+    let running = Running::new(&mut disk, run);
+    let (longest, report) = longest_hold(&mut disk, running, &mut |disk| {
+        if disk.now() >= free {
+            disk.let_go();
+        }
+    });
+    assert!(report.is_clean() && disk.now() >= free, "{report:?}");
+    assert!(longest > Span::from_secs(1) && longest < Span::from_ms(2500), "{} ms", longest.ms());
+    is_good(&mut disk);
+}
+
+/// Somebody changes both folders whenever locks allow, and locks are let go after each folder: no moment is common to both.
+#[test]
+fn a_user_who_never_keeps_still_is_saved_folder_by_folder_and_it_is_told() {
+    let (mut disk, mut host) = world();
+    let running = Running::new(&mut disk, run_in_a_hurry);
+    let mut flags = 0;
+    let (_, report) = longest_hold(&mut disk, running, &mut |disk| {
+        if !disk.is_locked(Root::Host) {
+            flags ^= 1;
+            host.folder(ANNA).flag(1, flags);
+            host.folder("user.anna.Sent").flag(1, flags);
+            host.publish(disk);
+        }
+    });
+    assert!(report.unsettled && report.is_clean() && report.messages == 5, "{report:?}");
+    is_good(&mut disk);
+    let report = backup(&mut disk).unwrap();
+    assert!(!report.unsettled && report.folders_changed == 2, "{report:?}");
+}
+
 #[test]
 fn whatever_operation_fails_nothing_acknowledged_is_lost_and_the_next_run_mends_it() {
     let (mut disk, mut host) = world();

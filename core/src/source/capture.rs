@@ -341,7 +341,10 @@ impl Work<'_> {
             self.out.forget(name);
         }
         let (mut complete, mut read_any) = (true, false);
-        for folder in &pass.folders {
+        // Those first that were not had yet: one that changes all the time must not keep the others from being read.
+        let is_known = |f: &&Folder| self.out.folders.contains_key(&f.name) || self.rechecked.contains_key(&f.name);
+        let (known, new): (Vec<&Folder>, Vec<&Folder>) = pass.folders.iter().partition(is_known);
+        for folder in new.into_iter().chain(known) {
             let Some(want) = self.want(folder) else { continue };
             // At least one, however short a hold may be: each round must bring us nearer to the end.
             if read_any && hold.is_over(io) {
