@@ -585,7 +585,7 @@ fn a_lock_that_is_free_after_longer_than_a_hold_is_had_and_the_others_are_let_go
     let (mut disk, host) = world();
     disk.hold(&host.meta_place(ANNA, "cyrus.index"), LockMode::Exclusive, "process 7 (imapd)");
     let free = disk.now().plus(Span::from_secs(7));
-    let running = Running::new(&mut disk, run);
+    let running = Running::new(&disk, run);
     let (longest, report) = longest_hold(&mut disk, running, &mut |disk| {
         if disk.now() >= free {
             disk.let_go();
@@ -600,7 +600,7 @@ fn a_lock_that_is_free_after_longer_than_a_hold_is_had_and_the_others_are_let_go
 #[test]
 fn a_user_who_never_keeps_still_is_saved_folder_by_folder_and_it_is_told() {
     let (mut disk, mut host) = world();
-    let running = Running::new(&mut disk, run_in_a_hurry);
+    let running = Running::new(&disk, run_in_a_hurry);
     let mut flags = 0;
     let (_, report) = longest_hold(&mut disk, running, &mut |disk| {
         if !disk.is_locked(Root::Host) {
