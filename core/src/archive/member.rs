@@ -378,10 +378,44 @@ mod tests {
                 let mut bad = member.clone();
                 bad[at] ^= 1 << bit;
                 assert_eq!(unseal(&mut Portable, &bad, &mut Vec::new()), Err(Fault::Corrupt), "byte {at} bit {bit}");
+                // The CRC of the content says nothing of the deflate stream.
+                let is_crc = (member.len() - TRAILER_LEN..member.len() - 4).contains(&at);
+                assert_eq!(is_whole(&bad), is_crc, "byte {at} bit {bit}");
+                assert!(is_crc || beginning(&bad, 4).is_err(), "byte {at} bit {bit}");
             }
         }
         for len in 0..member.len() {
-            assert!(unseal(&mut Portable, &member[..len], &mut Vec::new()).is_err());
+            assert!(unseal(&mut Portable, &member[..len], &mut Vec::new()).is_err() && !is_whole(&member[..len]));
+        }
+        assert_eq!(beginning(&member, 4), Ok(b"From".to_vec()));
+        assert_eq!(beginning(&member, 1000).map(|content| content.len()), Ok(61));
+    }
+
+    /// Without lengths that are possible a reader would hop on the spot, or ask for any amount of memory.
+    #[test]
+    fn a_header_that_nobody_of_ours_wrote_is_refused_though_its_crc_is_good() {
+        let footer = Footer { offset: 5000, commit_offset: 4000, commit_len: 1000, commit_sha1: Guid::of(b"x") }.emit();
+        let member = sealed(b"one");
+        let forged = |member: &[u8], crc_at: usize, at: usize, bytes: &[u8]| {
+            let mut bad = member.to_vec();
+            bad[at..at + bytes.len()].copy_from_slice(bytes);
+            let crc = crc32(&bad[..crc_at]);
+            bad[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
+            parse_header(&bad).is_ok()
+        };
+        let number = |at: usize, value: usize| forged(&member, field::HEADER_CRC, at, &(value as u32).to_le_bytes());
+        let least = HEADER_LEN + TRAILER_LEN;
+        let lens = [0, 1, least - 1, least, MEMBER_MAX, MEMBER_MAX + 1, u32::MAX as usize];
+        assert_eq!(lens.map(|len| number(field::LEN, len)), [false, false, false, true, true, false, false]);
+        let lens = [0, RAW_MAX, RAW_MAX + 1, u32::MAX as usize];
+        assert_eq!(lens.map(|len| number(field::RAW_LEN, len)), [true, true, false, false]);
+        for at in [field::XLEN, field::SUBFIELD_LEN, field::ZERO] {
+            assert!(forged(&member, field::HEADER_CRC, at, &member[at..=at]));
+            assert!(!forged(&member, field::HEADER_CRC, at, &[member[at] ^ 1]), "byte {at}");
+        }
+        for (at, right) in [(field::LEN, FOOTER_LEN as u32), (field::RAW_LEN, END_OF_TAR_RAW)] {
+            assert!(forged(&footer, field::FOOTER_CRC, at, &right.to_le_bytes()));
+            assert!(!forged(&footer, field::FOOTER_CRC, at, &(right + 1).to_le_bytes()));
         }
     }
 

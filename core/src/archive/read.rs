@@ -747,6 +747,38 @@ async fn judge_tail(io: &Io, file: FileId, end: u64, len: u64) -> Result<End, Er
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Portable;
+    use crate::io::{Input, Machine, Output, Task};
+    use crate::time::Time;
+
+    /// Where `next_header` finds one in a file of these bytes.
+    fn found(content: &[u8]) -> Option<u64> {
+        let len = content.len() as u64;
+        let mut task = Task::new(Time::ZERO, |io: Io| async move { next_header(&io, FileId(1), 0, len).await });
+        loop {
+            match task.poll_output() {
+                Output::Op(id, Op::ReadAt { offset, len, .. }) => {
+                    let bytes = content[offset as usize..].iter().take(len).copied().collect();
+                    task.handle_input(Time::ZERO, Input::Done(id, Ok(Reply::Bytes(bytes))));
+                }
+                Output::Finished(result) => return result.unwrap(),
+                _ => panic!("it only reads"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_is_found_wherever_two_reads_meet_and_only_if_it_is_whole() {
+        let mut member = Vec::new();
+        member::seal(&mut Portable, Kind::Data, 0, b"a message", 1, None, &mut member).unwrap();
+        for at in [1, SEARCH - FOOTER_LEN - 1, SEARCH - FOOTER_LEN, SEARCH - HEADER_LEN + 1, SEARCH - 1, SEARCH, 2 * SEARCH] {
+            let mut content = alloc::vec![0; at];
+            content.extend_from_slice(&member);
+            assert_eq!(found(&content), Some(at as u64));
+            content.truncate(at + HEADER_LEN - 1);
+            assert_eq!(found(&content), None, "{at}");
+        }
+    }
 
     #[test]
     fn a_catalogue_knows_what_it_has_and_nothing_else() {
