@@ -13,6 +13,7 @@ pub mod host;
 pub mod imap;
 pub mod lab;
 pub mod life;
+pub mod local;
 pub mod mock;
 pub mod net;
 pub mod proof;
