@@ -14,7 +14,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
@@ -26,15 +26,20 @@ pub fn binary() -> &'static Path {
 
 /// Builds the binary, which is quick if it is there, and never tests one that is older than the sources.
 fn build() -> PathBuf {
-    let test = std::env::current_exe().expect("the path of this test");
-    let dir = test.parent().and_then(Path::parent).expect("target/<profile>/deps above a test");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "cylinder"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-    if dir.ends_with("release") {
+    cargo
+        .args(["build", "--quiet", "--package", "cylinder", "--message-format", "json"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
-    assert!(cargo.status().expect("cargo runs").success(), "the binary does not build");
-    dir.join("cylinder")
+    let built = cargo.stderr(Stdio::inherit()).output().expect("cargo runs");
+    assert!(built.status.success(), "the binary does not build");
+    // Where it puts what is cargo's to say, and not always the same.
+    let messages =
+        built.stdout.split(|&c| c == b'\n').filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
+    let binaries = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+    binaries.last().expect("cargo names the binary")
 }
 
 /// A command of another make. Panics with the name of the Debian package if it is not installed.
