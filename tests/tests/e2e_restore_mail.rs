@@ -10,7 +10,7 @@ use cylinder_tests::proof::binary;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 const FOLDERS: [&str; 4] = ["Sent", "Work", "Work/a.b", "Fix&AOk-"];
@@ -119,8 +119,8 @@ fn a_restore_that_was_killed_goes_on_without_doubles() {
 /// What a client has done with its own messages: by number, the mailbox and the flags.
 type Own = BTreeMap<u32, (String, Vec<String>)>;
 
-/// A client that delivers, flags, files, expunges and renames until it is told to stop.
-fn busy(mut imap: Imap, stop: &AtomicBool) -> Own {
+/// A client that delivers, flags, files, expunges and renames until it is told to stop; `done` counts its deliveries.
+fn busy(mut imap: Imap, stop: &AtomicBool, done: &AtomicU32) -> Own {
     let (mut own, mut names) = (Own::new(), [["Own", "Mine"], ["Work", "Filed"]]);
     imap.create("Own");
     for n in 10_000.. {
@@ -155,6 +155,7 @@ fn busy(mut imap: Imap, stop: &AtomicBool) -> Own {
             moved.for_each(|(folder, _)| *folder = turn[1].to_owned());
             turn.swap(0, 1);
         }
+        done.fetch_add(1, Relaxed);
     }
     imap.logout();
     own
@@ -190,11 +191,12 @@ fn fifty_killed_restores_lose_and_double_nothing_while_a_client_is_at_work() {
         bench.imap.unselect();
     }
     let before = by_content(&mut bench.imap);
-    let stop = AtomicBool::new(false);
+    let (stop, done) = (AtomicBool::new(false), AtomicU32::new(0));
     let client = bench.lab.login("anna");
     let own = std::thread::scope(|scope| {
-        let client = scope.spawn(|| busy(client, &stop));
-        for round in 0..50 {
+        let client = scope.spawn(|| busy(client, &stop, &done));
+        // More of them where a client gets little done: the machine may have other things to do.
+        for round in (0..1000).take_while(|&round| round < 50 || (done.load(Relaxed) < 50 && !client.is_finished())) {
             let words: &[&str] = if round % 2 == 0 { &["--all", "--merge"] } else { &["--all", "--tree", "cut"] };
             let mut child = restore_command(&bench, words).spawn().expect("it starts");
             std::thread::sleep(Duration::from_millis(20 + round * 7919 % 300));
