@@ -38,8 +38,8 @@ fn build() -> PathBuf {
     // Where it puts what is cargo's to say, and not always the same.
     let messages =
         built.stdout.split(|&c| c == b'\n').filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
-    let binaries = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
-    binaries.last().expect("cargo names the binary")
+    let mut binaries = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+    binaries.next_back().expect("cargo names the binary")
 }
 
 /// A command of another make. Panics with the name of the Debian package if it is not installed.
