@@ -21,7 +21,7 @@ use cylinder_core::time::{Span, Time};
 use cylinder_tests::choose::{Choose, Sampler};
 use cylinder_tests::crashes::{Effort, crashes, first_of_all, torn};
 use cylinder_tests::disk::{Lie, SimDisk, Trouble};
-use cylinder_tests::drive::{Running, drive, drive_watched};
+use cylinder_tests::drive::{Running, Step, drive, drive_watched};
 use cylinder_tests::host::Host;
 use cylinder_tests::life::{self, Life, State, archive, settings};
 use cylinder_tests::proof::{out, tool};
@@ -451,6 +451,42 @@ fn a_damaged_crc_is_not_copied() {
         }
     }
     assert!(told > 10, "{told}");
+}
+
+/// A disk that gives other bytes back than it was given, anywhere in the new archive.
+#[test]
+fn a_new_archive_that_is_not_what_was_written_does_not_take_the_place_of_the_old_one() {
+    let life = past();
+    let (old, new) = (life.disk.content(&archive()).expect("an archive").to_vec(), life::dir().join(b"archive.tar.gz.new"));
+    let job = |io| life::compacting(io, settings(policy()));
+    let mut written = 0;
+    let mut disk = life.disk.clone();
+    drive_watched(&mut disk, job, &mut |disk, op| {
+        if let Op::Rename { .. } = op {
+            written = disk.content(&new).expect("a new archive").len();
+        }
+    });
+    assert!(written > 0 && disk.content(&archive()).is_some_and(|archive| archive.len() == written));
+    for at in (0..written).step_by(23).chain(written - FOOTER_LEN..written) {
+        let mut disk = life.disk.clone();
+        let (mut running, mut is_changed) = (Running::new(&disk, job), false);
+        let outcome = loop {
+            let content = disk.content(&new).filter(|content| content.len() == written && !is_changed);
+            if let Some(mut content) = content.map(<[u8]>::to_vec) {
+                content[at] ^= 0x40;
+                disk.change_file(&new, content);
+                is_changed = true;
+            }
+            match running.step(&mut disk, &mut |_, _| {}) {
+                Step::Did => {}
+                Step::Finished(outcome) => break outcome,
+                Step::Crashed => unreachable!("no crash was planned"),
+            }
+        };
+        assert!(is_changed && outcome.is_err(), "byte {at}: {outcome:?}");
+        assert!(disk.content(&archive()) == Some(&old) && disk.content(&new).is_none(), "byte {at}");
+        assert_eq!(disk.open_files(), 0, "byte {at}");
+    }
 }
 
 /// The member of this content with another byte at `at`, if one of 255 makes it as long as it was.
