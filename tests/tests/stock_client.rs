@@ -710,6 +710,28 @@ fn a_run_over_nothing_new_is_one_round_trip_and_writes_nothing() {
     assert_eq!((world.here.store(), world.here.changes()), (before, changes));
 }
 
+/// Two messages of INBOX are not what its index says. That one is missing, and another folder has a copy, means that a message
+/// is asked for out of order; that one is a message announced elsewhere, that the other is not wanted any more.
+#[test]
+fn what_was_not_announced_so_costs_little_more_than_what_was() {
+    for (third, problems) in [(None, 0), (Some(story::mail(9, 100_000)), 1)] {
+        let mut world = World::new();
+        for n in 0..100 {
+            world.host.folder("user.anna.Trash").deliver(&story::mail(200 + n, 1000));
+        }
+        world.publish();
+        let place = world.host.message_place(ANNA, 3);
+        world.there.take_away(&place);
+        third.iter().for_each(|content: &Vec<u8>| world.there.put_file(&place, content.clone()));
+        let mut net = Net::default();
+        let (report, trips) = world.pull(&mut net).expect("a pull");
+        let bytes = net.sent[1];
+        assert_eq!((report.messages_added, report.problems_count), (104, problems), "{report:?}");
+        assert!(trips <= 16 && bytes < 600_000, "{problems} problems: {trips} round trips, {bytes} bytes");
+        assert!(content(&mut world.here).values().any(|entry| *entry == story::mail(9, 100_000)));
+    }
+}
+
 #[test]
 fn an_annotation_that_changes_alone_is_found() {
     let mut world = World::new();
