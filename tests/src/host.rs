@@ -51,6 +51,8 @@ pub struct Folder {
     pub minor_version: u32,
     /// Its directory is named after it, as before 3.6, and not after its uniqueid.
     pub by_name: bool,
+    /// What is expunged is in cyrus.expunge and not in cyrus.index, as up to 2.3.
+    pub expunge_file: bool,
 }
 
 impl Folder {
@@ -64,6 +66,7 @@ impl Folder {
             modseq: 1,
             minor_version: 17,
             by_name: false,
+            expunge_file: false,
         }
     }
 
@@ -88,6 +91,16 @@ impl Folder {
     }
 
     fn index(&self) -> Vec<u8> {
+        self.index_of(|m| !(self.expunge_file && m.expunged))
+    }
+
+    /// cyrus.expunge, if there is one.
+    fn expunge(&self) -> Option<Vec<u8>> {
+        let is_in_use = self.expunge_file && self.messages.iter().any(|m| m.expunged);
+        is_in_use.then(|| self.index_of(|m| m.expunged))
+    }
+
+    fn index_of(&self, is_in: impl Fn(&Mail) -> bool) -> Vec<u8> {
         let record = |m: &Mail| Record {
             uid: Uid(m.uid),
             internaldate: Time::from_secs(1_700_000_000 + i64::from(m.uid)),
@@ -96,10 +109,10 @@ impl Folder {
             guid: if self.minor_version >= 10 { m.guid } else { Guid::NULL },
             modseq: Some(u64::from(m.uid)),
             system_flags: m.flags,
-            internal_flags: if m.expunged { internal::EXPUNGED } else { 0 } | if m.unlinked { internal::UNLINKED } else { 0 },
+            internal_flags: self.internal_flags(m),
             ..Record::default()
         };
-        let records: Vec<Record> = self.messages.iter().map(record).collect();
+        let records: Vec<Record> = self.messages.iter().filter(|m| is_in(m)).map(record).collect();
         let modern = self.minor_version >= 12;
         let header = index::Header {
             minor_version: self.minor_version,
@@ -112,6 +125,15 @@ impl Folder {
             ..index::Header::default()
         };
         index::emit_index(&header, &records).expect("values that the version has room for")
+    }
+
+    fn internal_flags(&self, m: &Mail) -> u32 {
+        // 2.3 has none.
+        if self.expunge_file {
+            return 0;
+        }
+        let expunged = if m.expunged { internal::EXPUNGED } else { 0 };
+        expunged | if m.unlinked { internal::UNLINKED } else { 0 }
     }
 
     fn header(&self, name: &str) -> Vec<u8> {
@@ -241,6 +263,7 @@ impl Host {
             let mut files = Files::new();
             files.insert(dir.join(b"cyrus.index"), Rc::new(folder.index()));
             files.insert(dir.join(b"cyrus.header"), Rc::new(folder.header(name)));
+            files.extend(folder.expunge().map(|bytes| (dir.join(b"cyrus.expunge"), Rc::new(bytes))));
             for m in folder.messages.iter().filter(|m| !m.unlinked) {
                 files.insert(dir.join(format!("{}.", m.uid).as_bytes()), m.content.clone());
             }
