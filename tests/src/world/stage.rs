@@ -11,9 +11,9 @@ use cylinder_core::time::{Span, Time};
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 
-/// Operations that one run may do before it counts as one that never ends. To receive is one, and all mail of a user may come
-/// byte by byte.
-const OPS_MAX: u32 = 4_000_000;
+/// Operations that one run may do before it counts as one that never ends. To receive is none of them: mail may come byte by
+/// byte, and there is no more to receive than operations have sent.
+const OPS_MAX: usize = 400_000;
 /// The time that one run may take: each of its waits has a deadline of a minute.
 const TIME_MAX: Span = Span::from_secs(3600);
 
@@ -259,6 +259,8 @@ struct Stage<'a, T> {
     lanes: [Lane; 2],
     hits: Hits,
     ops: u64,
+    /// Receives that were answered.
+    received: usize,
     /// Time since the beginning, whatever is done to clocks.
     elapsed: Time,
 }
@@ -272,8 +274,16 @@ pub fn play<T>(
     mut order: Order,
     between: &mut dyn FnMut(Between<'_>) -> Option<Act>,
 ) -> Played {
-    let mut stage =
-        Stage { disks, actors, wire, lanes: Default::default(), hits: Hits::default(), ops: 0, elapsed: Time::ZERO };
+    let mut stage = Stage {
+        disks,
+        actors,
+        wire,
+        lanes: Default::default(),
+        hits: Hits::default(),
+        ops: 0,
+        received: 0,
+        elapsed: Time::ZERO,
+    };
     let curtain = stage.go_on(&mut order, between);
     // Whoever is still there is ended by those who started him.
     let Stage { disks, actors, lanes, .. } = &mut stage;
@@ -283,7 +293,8 @@ pub fn play<T>(
 
 impl<T> Stage<'_, T> {
     fn go_on(&mut self, order: &mut Order, between: &mut dyn FnMut(Between<'_>) -> Option<Act>) -> Curtain {
-        for turn in 0..OPS_MAX as usize {
+        let mut turns = 0..;
+        while let Some(turn) = turns.next().filter(|turn| *turn < OPS_MAX + self.received) {
             if self.is_down() {
                 return Curtain::Down;
             }
@@ -451,6 +462,7 @@ impl<T> Stage<'_, T> {
         buffer.extend(lane.bytes.drain(..lane.bytes.len().min(max).min(piece)));
         actor.answer(now, id, Ok(Reply::Bytes(buffer)));
         self.ops += 1;
+        self.received += 1;
         true
     }
 
