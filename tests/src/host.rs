@@ -32,6 +32,8 @@ pub struct Mail {
     pub expunged: bool,
     /// The file is gone, and the record says so.
     pub unlinked: bool,
+    /// The record says that the file is on the archive partition.
+    pub archived: bool,
 }
 
 /// A folder.
@@ -53,6 +55,12 @@ pub struct Folder {
     pub by_name: bool,
     /// What is expunged is in cyrus.expunge and not in cyrus.index, as up to 2.3.
     pub expunge_file: bool,
+    /// The quota root that cyrus.header names.
+    pub quota_root: Option<String>,
+    /// Somebody is deleting it: the index says so, and mailboxes.db has it still.
+    pub dying: bool,
+    /// Who may do what.
+    pub acl: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Folder {
@@ -67,6 +75,9 @@ impl Folder {
             minor_version: 17,
             by_name: false,
             expunge_file: false,
+            quota_root: None,
+            dying: false,
+            acl: vec![(b"anna".to_vec(), b"lrswipkxtecdan".to_vec())],
         }
     }
 
@@ -80,7 +91,7 @@ impl Folder {
         self.modseq += 1;
         self.last_uid = self.last_uid.max(self.messages.last().map_or(0, |m| m.uid)) + 1;
         let uid = self.last_uid;
-        self.messages.push(Mail { uid, content, guid, flags: 0, expunged: false, unlinked: false });
+        self.messages.push(Mail { uid, content, guid, flags: 0, expunged: false, unlinked: false, archived: false });
         uid
     }
 
@@ -122,6 +133,7 @@ impl Folder {
             highestmodseq: Some(self.modseq),
             deletedmodseq: modern.then_some(0),
             createdmodseq: modern.then_some(1),
+            options: if self.dying { index::option::DELETED } else { 0 },
             ..index::Header::default()
         };
         index::emit_index(&header, &records).expect("values that the version has room for")
@@ -133,13 +145,15 @@ impl Folder {
             return 0;
         }
         let expunged = if m.expunged { internal::EXPUNGED } else { 0 };
-        expunged | if m.unlinked { internal::UNLINKED } else { 0 }
+        let unlinked = if m.unlinked { internal::UNLINKED } else { 0 };
+        expunged | unlinked | if m.archived { internal::ARCHIVED } else { 0 }
     }
 
     fn header(&self, name: &str) -> Vec<u8> {
         let header = header::Header {
             uniqueid: self.id.clone().into_bytes(),
-            acl: vec![(b"anna".to_vec(), b"lrswipkxtecdan".to_vec())],
+            quotaroot: self.quota_root.clone().map(String::into_bytes),
+            acl: self.acl.clone(),
             name: Some(name.as_bytes().to_vec()),
             mbtype: Some(Default::default()),
             form: Form::Dlist,
@@ -160,7 +174,7 @@ impl Folder {
         let entry = MbEntry {
             uniqueid: Some(self.id.clone().into_bytes()),
             partition: Some(b"default".to_vec()),
-            acl: Some(vec![(b"anna".to_vec(), b"lrswipkxtecdan".to_vec())]),
+            acl: Some(self.acl.clone()),
             uidvalidity: self.uidvalidity,
             foldermodseq: 1,
             createdmodseq: 1,

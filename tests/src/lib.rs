@@ -17,6 +17,7 @@ pub mod local;
 pub mod mock;
 pub mod net;
 pub mod proof;
+pub mod pulled;
 pub mod replica;
 pub mod sieve;
 pub mod spool;

@@ -4,7 +4,7 @@
 use cylinder_core::backup::report::{Problem, Report};
 use cylinder_core::error::{Error, Fault};
 use cylinder_core::guid::Guid;
-use cylinder_core::io::{Io, LockMode, Op, Root};
+use cylinder_core::io::{Io, LockMode, Op, Place, Root};
 use cylinder_core::source::lock::Patience;
 use cylinder_core::time::Span;
 use cylinder_core::view::When;
@@ -302,4 +302,160 @@ fn a_folder_that_could_not_be_read_is_read_or_told_when_all_is_read_once_more() 
         told += u32::from(is_told);
     }
     assert!(told < 3, "{told} times INBOX could not be read, though it could be read later");
+}
+
+/// A host whose file system stamps whole seconds, with an INBOX and Sent that were backed up in the second of their change.
+fn young() -> (SimDisk, Host) {
+    let (mut disk, mut host) = (SimDisk::new(), Host::new());
+    disk.set_step(Span::from_secs(1));
+    for folder in [ANNA, "user.anna.Sent"] {
+        host.folder(folder).deliver(&story::mail(1, 500));
+    }
+    host.publish(&mut disk);
+    assert!(drive(&mut disk, run).finished().expect("a run").is_clean());
+    assert!(table(&mut disk, When::Newest).folders.iter().all(|row| row.young));
+    (disk, host)
+}
+
+/// A change in place within the second of the copy leaves size, times and inode as they were: the header of the index shows it.
+#[test]
+fn a_change_that_no_stamp_shows_is_found_in_the_next_run() {
+    let (mut disk, mut host) = young();
+    host.folder(ANNA).flag(1, 1);
+    host.publish(&mut disk);
+    later(&mut disk, 100_000);
+    let report = backup(&mut disk).unwrap();
+    assert_eq!((report.folders_changed, report.is_clean()), (1, true), "{report:?}");
+    let found = table(&mut disk, When::Newest).folder(b"INBOX").unwrap().file("cyrus.index").unwrap().sha1;
+    assert_eq!(found, Guid::of(host.image(&host.meta_place(ANNA, "cyrus.index")).unwrap()));
+    // Both are trusted from now on.
+    assert!(table(&mut disk, When::Newest).folders.iter().all(|row| !row.young));
+    assert_eq!(backup(&mut disk).unwrap().commit, None);
+}
+
+/// The header of the index is written anew, and the number in it stays: its CRC shows that.
+#[test]
+fn so_is_one_that_leaves_the_modseq_as_it_was() {
+    let (mut disk, mut host) = young();
+    host.folder(ANNA).uidvalidity += 1;
+    host.publish(&mut disk);
+    later(&mut disk, 100_000);
+    assert_eq!(backup(&mut disk).unwrap().folders_changed, 1);
+    assert_eq!(table(&mut disk, When::Newest).folder(b"INBOX").unwrap().uidvalidity, Some(host.folders[ANNA].uidvalidity));
+}
+
+/// What `change` makes of Sent while mailboxes.db has it as it was is no news of Sent: it stays in the archive, and is told of.
+#[track_caller]
+fn is_not_taken_for_sent(change: impl Fn(&mut Host, &mut SimDisk)) {
+    let (mut disk, mut host) = world();
+    backup(&mut disk).expect("a run");
+    let before = table(&mut disk, When::Newest).folder(b"INBOX.Sent").expect("Sent").clone();
+    host.folder(ANNA).deliver(&story::mail(40, 500));
+    host.publish(&mut disk);
+    change(&mut host, &mut disk);
+    let report = backup(&mut disk).expect("a run");
+    let [Problem::Folder { folder, error }] = &report.problems[..] else { panic!("{report:?}") };
+    assert_eq!(folder, b"INBOX.Sent", "{error}");
+    let newest = table(&mut disk, When::Newest);
+    assert_eq!(newest.folder(b"INBOX.Sent"), Some(&before));
+    assert_eq!(newest.folder(b"INBOX").expect("INBOX").exists, 4, "the rest is saved");
+    is_good(&mut disk);
+}
+
+#[test]
+fn a_folder_that_is_never_done_with_being_deleted_keeps_its_past() {
+    is_not_taken_for_sent(|host, disk| {
+        host.folder("user.anna.Sent").messages.clear();
+        host.folder("user.anna.Sent").dying = true;
+        host.publish(disk);
+    });
+}
+
+#[test]
+fn files_of_another_folder_are_not_taken_for_those_of_the_one_that_is_listed() {
+    is_not_taken_for_sent(|host, disk| {
+        let header = host.meta_place("user.anna.Sent", "cyrus.header");
+        let other = host.image(&host.meta_place("user.bob", "cyrus.header")).unwrap().to_vec();
+        disk.put_file(&header, other);
+    });
+}
+
+/// Cyrus marks the index before the name goes from mailboxes.db.
+#[test]
+fn every_moment_at_which_a_folder_is_marked_and_deleted_is_clean() {
+    let (mut disk, mut host) = world();
+    backup(&mut disk).unwrap();
+    host.folder("user.anna.Sent").deliver(&story::mail(40, 500));
+    host.publish(&mut disk);
+    later(&mut disk, 100_000);
+    for first in 1.. {
+        for second in (first..first + 40).step_by(3) {
+            let (mut disk, mut host) = (disk.clone(), host.clone());
+            let (ops, report) = run_while_two(&mut disk, [first, second], |disk, n| {
+                match n {
+                    0 => host.folder("user.anna.Sent").dying = true,
+                    _ => drop(host.folders.remove("user.anna.Sent")),
+                }
+                host.publish(disk);
+            });
+            if ops < first {
+                assert!(first > 30, "{first}");
+                return;
+            }
+            if ops >= second {
+                assert!(report.is_clean(), "before operations {first} and {second}: {report:?}");
+            }
+        }
+    }
+}
+
+/// Somebody gets rights, which mailboxes.db tells and no stamp of the folder.
+#[test]
+fn every_moment_at_which_an_entry_changes_has_it_in_the_next_snapshot() {
+    let (mut disk, mut host) = world();
+    backup(&mut disk).unwrap();
+    let list = Place::host("/var/lib/cyrus/mailboxes.db");
+    host.folder(ANNA).deliver(&story::mail(40, 3000));
+    host.publish(&mut disk);
+    later(&mut disk, 100_000);
+    let entry = |disk: &mut SimDisk| table(disk, When::Newest).folder(b"INBOX.Sent").unwrap().entry.clone();
+    let before = entry(&mut disk);
+    for at in 1.. {
+        let (mut disk, mut host) = (disk.clone(), host.clone());
+        let (ops, report) = run_while(&mut disk, at, |disk| {
+            host.folder("user.anna.Sent").acl.push((b"bob".to_vec(), b"lrs".to_vec()));
+            let mut there = disk.clone();
+            host.publish(&mut there);
+            disk.put_file(&list, there.content(&list).unwrap());
+        });
+        if ops < at {
+            assert!(at > 30, "{at}");
+            return;
+        }
+        assert!(report.unwrap().is_clean());
+        later(&mut disk, 100_000);
+        assert!(backup(&mut disk).unwrap().is_clean());
+        assert!(entry(&mut disk) != before, "changed before operation {at}");
+    }
+}
+
+/// Each hold has room for one folder only. What could not be read in the first is not read again in the others, nor are user
+/// files.
+#[test]
+fn what_one_hold_came_to_is_not_asked_for_in_the_next() {
+    let (mut disk, mut host) = world();
+    let id = host.folders[ANNA].id.clone();
+    let sub = format!("/var/lib/cyrus/user/uuid/{}/{}/{id}/sub.db", &id[..1], &id[1..2]);
+    host.files.insert(sub, b"INBOX\t\n".to_vec());
+    host.publish(&mut disk);
+    later(&mut disk, 100_000);
+    disk.change_file(&host.meta_place(ANNA, "cyrus.index"), vec![0; 400]);
+    later(&mut disk, 100_000);
+    disk.take_transcript();
+    let report = drive(&mut disk, run_in_a_hurry).finished().unwrap();
+    assert!(matches!(&report.problems[..], [Problem::Folder { folder, .. }] if folder == b"INBOX"), "{report:?}");
+    assert_eq!((report.unsettled, report.messages), (false, 2), "{report:?}");
+    let transcript = disk.take_transcript();
+    assert_eq!(transcript.matches("read cyrus.index at").count(), 2, "{transcript}");
+    assert_eq!(transcript.matches("read sub.db").count(), 1, "{transcript}");
 }

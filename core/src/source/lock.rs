@@ -2,7 +2,7 @@
 //!
 //! A lock is asked for again and again until it is had or the time is up: the core cannot block, and a lock that cannot be
 //! waited for by the kernel cannot deadlock either. Only shared locks are taken: they exclude every writer, and exclude no
-//! reader. What must not come in: which locks to take, in what order (`lock_all`).
+//! reader. What must not come in: which locks to take, in what order (`capture`).
 
 use crate::error::{Error, Fault};
 use crate::io::{Event, FileId, How, Io, LockMode, Place};
