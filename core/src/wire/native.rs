@@ -380,7 +380,11 @@ impl PassReader {
             b"FOLDER" => {
                 let folder = parse_folder(words)?;
                 if let Some(sha1) = words.guid_opt("annotated")? {
-                    pass.annotated.get_or_insert_default().insert(folder.name.clone(), sha1);
+                    let annotated = pass.annotated.get_or_insert_default();
+                    // Zeros stand for none; that it was looked for is known all the same.
+                    if sha1 != Guid::NULL {
+                        annotated.insert(folder.name.clone(), sha1);
+                    }
                 }
                 pass.folders.push(folder);
             }

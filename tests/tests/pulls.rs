@@ -1,0 +1,198 @@
+//! A pull has all that a local run has: metadata of every kind and size, messages wherever they lie, and what cannot be had.
+
+use cylinder_core::backup;
+use cylinder_core::backup::report::{Problem, Report, Why};
+use cylinder_core::cyrus::annotations::{OWNER_TOKEN, emit_key, emit_value};
+use cylinder_core::cyrus::conf::VersionLine;
+use cylinder_core::cyrus::db::twoskip;
+use cylinder_core::cyrus::names::Owner;
+use cylinder_core::error::Error;
+use cylinder_core::guid::Guid;
+use cylinder_core::io::{Io, LockMode, Place};
+use cylinder_core::pull::Origin;
+use cylinder_core::pull::native::{Greeted, connect};
+use cylinder_core::source::config;
+use cylinder_core::source::lock::Patience;
+use cylinder_core::source::site::{Locking, Site};
+use cylinder_core::store::archive_dir;
+use cylinder_core::time::Span;
+use cylinder_core::wire::stream::Limits;
+use cylinder_tests::disk::SimDisk;
+use cylinder_tests::drive::drive;
+use cylinder_tests::host::CONF;
+use cylinder_tests::local::{ANNA, anna, settings};
+use cylinder_tests::net::{Net, join};
+use cylinder_tests::pulled::{World, content, limits, server, serving};
+use cylinder_tests::story;
+use std::rc::Rc;
+
+/// Pulls, runs locally, and finds both archives alike. The report of the pull.
+#[track_caller]
+fn alike(world: &mut World) -> Report {
+    let (report, _) = world.pull(&mut Net::default()).expect("a pull");
+    let expected = world.local().expect("a local run");
+    let strip = |report: Report| Report { longest_hold: Span(0), archive_bytes: 0, ..report };
+    assert_eq!(strip(report.clone()), strip(expected));
+    assert!(content(&mut world.here) == content(&mut world.there), "other content");
+    report
+}
+
+#[test]
+fn annotations_come_with_their_folders() {
+    let mut world = World::new();
+    let id = world.host.folders["user.anna.Sent"].id.clone();
+    let record = |text: &str| (emit_key(id.as_bytes(), b"/comment", OWNER_TOKEN), emit_value(text.as_bytes()));
+    for note in ["a note", "another one"] {
+        world.host.files.insert(String::from("/var/lib/cyrus/annotations.db"), twoskip::emit(&[record(note)], 1));
+        world.host.publish(&mut world.there);
+        let report = alike(&mut world);
+        assert!(report.is_clean(), "{report:?}");
+        let (_, entries) = content(&mut world.here);
+        let notes = entries.iter().find(|(name, _)| name.ends_with("cyrus.mailbox_annotations")).expect("annotations");
+        assert!(notes.1.windows(note.len()).any(|w| w == note.as_bytes()));
+    }
+}
+
+/// annotations.db belongs to all users. That a folder has no records there was taken for a change whenever that file had
+/// another tuple, and so every folder of everybody was read again from afar as soon as one user had annotated one.
+#[test]
+fn an_annotation_of_another_user_makes_nobody_be_read_again() {
+    let mut world = World::new();
+    let ids = ["user.anna.Sent", "user.bob"].map(|folder| world.host.folders[folder].id.clone());
+    let annotate = |world: &mut World, notes: [&str; 2]| {
+        let record =
+            |(id, note): (&String, &str)| (emit_key(id.as_bytes(), b"/comment", OWNER_TOKEN), emit_value(note.as_bytes()));
+        let mut records: Vec<_> = ids.iter().zip(notes).map(record).collect();
+        records.sort();
+        world.host.files.insert(String::from("/var/lib/cyrus/annotations.db"), twoskip::emit(&records, 1));
+        world.host.publish(&mut world.there);
+        world.settle();
+    };
+    annotate(&mut world, ["hers", "his"]);
+    world.pull(&mut Net::default()).expect("a pull");
+    annotate(&mut world, ["hers", "his, and longer"]);
+    let mut net = Net::default();
+    let (report, trips) = world.pull(&mut net).expect("a pull");
+    assert_eq!((report.folders_changed, report.commit, trips), (0, None, 2));
+    assert!(net.sent[1] < 3000, "{} bytes for two folders", net.sent[1]);
+    annotate(&mut world, ["hers, and longer", "his, and longer"]);
+    assert_eq!(world.pull(&mut Net::default()).expect("a pull").0.folders_changed, 1);
+}
+
+/// More than are asked for at once, and more than are on their way at any time; metadata beyond what is held in memory.
+#[test]
+fn folders_of_many_messages_and_large_metadata_come_whole() {
+    let mut world = World::new();
+    for n in 0..2600 {
+        world.host.folder("user.anna.Many").deliver(&story::mail(1000 + n, 120));
+    }
+    let copy = Rc::new(story::mail(2, 500));
+    for _ in 0..20_000 {
+        world.host.folder("user.anna.Copies").take(copy.clone(), Guid::of(&copy));
+    }
+    for (n, folder) in [ANNA, "user.anna.Sent", "user.anna.Many"].into_iter().enumerate() {
+        let notes = String::from_utf8(world.host.meta_place(folder, "cyrus.annotations").path).expect("text");
+        world.host.files.insert(notes, story::long_mail(n as u64, (6 + n) << 20));
+    }
+    world.host.publish(&mut world.there);
+    let report = alike(&mut world);
+    assert!(report.is_clean() && report.messages_added == 4 + 2600, "{report:?}");
+}
+
+/// See `source.rs` for what a local run makes of it.
+#[test]
+fn of_a_message_on_two_partitions_the_good_copy_is_found_from_afar() {
+    let mut world = World::new();
+    let archiving = format!("{CONF}archive_enabled: yes\narchivepartition-default: /var/spool/archive\n");
+    world.host.folder(ANNA).messages.iter_mut().for_each(|m| m.archived = m.uid != 2);
+    world.host.publish(&mut world.there);
+    world.there.put_file(&Place::host("/etc/imapd.conf"), archiving);
+    for (uid, content) in [(1, story::mail(0, 500)), (2, story::mail(1, 500)), (3, b"Subject: torn\r\n".to_vec())] {
+        let place = world.host.message_place(ANNA, uid);
+        let path = String::from_utf8(place.path.clone()).expect("text").replace("/var/spool/cyrus/", "/var/spool/archive/");
+        world.there.put_file(&Place::host(path), content);
+        if uid < 3 {
+            world.there.take_away(&place);
+        }
+    }
+    // The only other copy of the third is the good one of INBOX.
+    world.host.folder("user.anna.Sent").messages.remove(0);
+    world.host.folder("user.anna.Sent").modseq += 1;
+    world.host.publish(&mut world.there);
+    let report = alike(&mut world);
+    assert!(report.is_clean(), "{report:?}");
+    assert!(content(&mut world.here).1.values().any(|entry| *entry == story::mail(2, 500)));
+    // Neither is good.
+    let place = world.host.message_place(ANNA, 3);
+    let mut world = World { here: SimDisk::new(), ..world };
+    world.there.change_file(&place, b"Subject: torn, too\r\n".to_vec());
+    let (report, _) = world.pull(&mut Net::default()).expect("a pull");
+    assert!(matches!(&report.problems[..], [Problem::Message { uid: 3, why: Why::Mismatch { .. }, .. }]), "{report:?}");
+}
+
+/// What the server cannot read it says, message by message, and the rest comes.
+#[test]
+fn a_message_that_the_server_cannot_read_is_told_with_its_reason_and_its_file() {
+    let mut world = World::new();
+    let place = world.host.message_place(ANNA, 2);
+    world.there.take_away(&place);
+    world.there.put_file(&place.join(b"x"), "");
+    let (report, _) = world.pull(&mut Net::default()).expect("a pull");
+    let [Problem::Message { uid: 2, path, why: Why::Unreadable(error), .. }] = &report.problems[..] else {
+        panic!("{report:?}")
+    };
+    assert_eq!((path.as_str(), report.messages_added), (&place.shown()[..], 3), "{error}");
+    let local = world.local().expect("a local run");
+    let [Problem::Message { why: Why::Unreadable(expected), .. }] = &local.problems[..] else { panic!("{local:?}") };
+    assert!(error.to_string().contains(&expected.to_string()), "{error}: {expected}");
+}
+
+#[test]
+fn everybody_of_the_host_is_listed_from_afar() {
+    let mut world = World::new();
+    for user in ["b%b", "zo\u{eb}", "c d"] {
+        world.host.folder(&format!("user.{user}")).deliver(&story::mail(1, 100));
+    }
+    world.host.folder("shared.box").deliver(&story::mail(2, 100));
+    world.host.publish(&mut world.there);
+    let owners = |io: Io| async move {
+        let Greeted::Native(mut client) = connect(&io, "imap1", limits()).await? else { panic!("a native server") };
+        let owners = client.owners().await;
+        client.close().await;
+        owners
+    };
+    let found =
+        join(&mut world.here, &mut world.there, &mut Net::default(), owners, |io| server(io, serving())).expect("owners");
+    let local = |io: Io| async move {
+        let conf = config::load(&io, b"/etc/imapd.conf", "", VersionLine::V3_6).await?;
+        Site::open(&io, conf, None, Locking::AsServer, Patience::default()).await?.owners(&io).await
+    };
+    let expected = drive(&mut world.there, local).finished().expect("owners");
+    assert!(expected.len() == 6 && expected.contains(&Owner::Shared), "{expected:?}");
+    assert_eq!(found, expected);
+}
+
+/// A server that waited in vain says for what; a run from afar ends as a local one does.
+#[test]
+fn a_folder_that_is_locked_on_the_server_is_told_by_name() {
+    let mut world = World::new();
+    world.pull(&mut Net::default()).expect("a pull");
+    world.host.folder(ANNA).deliver(&story::mail(30, 500));
+    world.host.publish(&mut world.there);
+    world.there.hold(&world.host.meta_place(ANNA, "cyrus.index"), LockMode::Exclusive, "process 7 (imapd)");
+    world.settle();
+    // Whoever waits for the server must have more patience than it has.
+    let patient = |io: Io| async move {
+        let limits = Limits { stall: Span::from_secs(180), ..limits() };
+        let Greeted::Native(mut client) = connect(&io, "imap1", limits).await? else { panic!("a native server") };
+        let result = backup::run(&io, &mut Origin::Native(&mut client), &anna(), &archive_dir(&anna())?, &settings()).await;
+        client.close().await;
+        result
+    };
+    let error = join(&mut world.here, &mut world.there, &mut Net::default(), patient, |io| server(io, serving()));
+    let error = error.expect_err("a lock that is never free");
+    let Error::Busy { object, .. } = &error else { panic!("{error}") };
+    assert!(object.contains("cyrus.index, held by process 7 (imapd)"), "{object}");
+    world.there.let_go();
+    assert_eq!(world.pull(&mut Net::default()).expect("a pull").0.messages_added, 1);
+}
