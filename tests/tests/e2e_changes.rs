@@ -245,6 +245,20 @@ fn rights_annotations_and_quotas_are_saved() {
     append_many(&mut bench.imap, "INBOX", 80, 81);
     let news = bench.backup();
     appended!(news, "files/*", "folders/*/cyrus.index", "meta/counters", "meta/quota/user.anna");
+    // What is in Work counts there from now on.
+    bench.lab.login("cyrus").set_quota("user/anna/Work", "STORAGE 512");
+    let news = bench.backup();
+    appended!(
+        news,
+        "2 folders/*/cyrus.header",
+        "2 folders/*/cyrus.index",
+        "meta/counters",
+        "meta/quota/user.anna",
+        "meta/quota/user.anna.Work"
+    );
+    append_many(&mut bench.imap, "Work", 81, 82);
+    let news = bench.backup();
+    appended!(news, "files/*", "folders/*/cyrus.index", "meta/counters", "meta/quota/user.anna.Work");
 }
 
 #[test]

@@ -47,6 +47,8 @@ fn fill(lab: &Lab) {
     bob.subscribe("Other Users/anna/Team");
     let mut admin = lab.login("cyrus");
     admin.set_quota("user/anna", "STORAGE 20000");
+    admin.set_quota("user/anna/Work", "STORAGE 3000");
+    admin.set_quota("user/anna/Team", "STORAGE 4000");
     admin.create("shared");
     admin.create("shared/news");
     admin.set_acl("shared/news", "anyone", "lrsp");

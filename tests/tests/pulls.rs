@@ -38,8 +38,10 @@ fn alike(world: &mut World) -> Report {
 }
 
 #[test]
-fn annotations_come_with_their_folders() {
+fn annotations_and_quota_roots_come_with_their_folders() {
     let mut world = World::new();
+    world.host.folder("user.anna.Sent").quota_root = Some(String::from("user.anna.Sent"));
+    world.host.files.insert(String::from("/var/lib/cyrus/quota/a/user.anna.Sent"), b"100500\n2048\n".to_vec());
     let id = world.host.folders["user.anna.Sent"].id.clone();
     let record = |text: &str| (emit_key(id.as_bytes(), b"/comment", OWNER_TOKEN), emit_value(text.as_bytes()));
     for note in ["a note", "another one"] {
@@ -47,7 +49,9 @@ fn annotations_come_with_their_folders() {
         world.host.publish(&mut world.there);
         let report = alike(&mut world);
         assert!(report.is_clean(), "{report:?}");
-        let (_, entries) = content(&mut world.here);
+        let (table, entries) = content(&mut world.here);
+        let names: Vec<&[u8]> = table.states.iter().map(|state| &state.name[..]).collect();
+        assert!(names.contains(&&b"meta/quota/user.anna.Sent"[..]), "{names:?}");
         let notes = entries.iter().find(|(name, _)| name.ends_with("cyrus.mailbox_annotations")).expect("annotations");
         assert!(notes.1.windows(note.len()).any(|w| w == note.as_bytes()));
     }

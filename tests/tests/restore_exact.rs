@@ -1,11 +1,14 @@
 //! Restoring by the replication protocol into a simulated server: cuts at every place, refusals, and servers that lie.
 
+use cylinder_core::archive::append::Writer;
 use cylinder_core::archive::read::Reader;
+use cylinder_core::archive::record::{CommitFacts, StateContent, StateRow};
 use cylinder_core::backup::{self, Settings};
 use cylinder_core::cyrus::conf::VersionLine;
 use cylinder_core::cyrus::index::flag;
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
+use cylinder_core::guid::Guid;
 use cylinder_core::imap::client::Login;
 use cylinder_core::io::{Io, StreamId};
 use cylinder_core::pull::Origin;
@@ -125,6 +128,42 @@ fn every_record_comes_with_its_message_and_a_second_run_does_nothing() {
     let again = clean(go(&disk, &replica, &mut Net::default(), ASKED), "the second run");
     assert_eq!((again.sum(|f| f.added), again.sum(|f| f.present)), (0, MESSAGES + 3));
     assert_eq!(replica.borrow().boxes, before);
+}
+
+/// Adds a snapshot that has these quota roots, as a server could have told of them that lies.
+fn with_quotas(disk: &mut SimDisk, roots: &[&str]) {
+    let procedure = async |io: Io| {
+        let reader = Reader::open(&io, &archive_dir(&anna())?).await?;
+        let (mut table, _) = reader.newest_table().await?;
+        let mut writer = Writer::from_reader(reader, &story::settings()).await?;
+        for root in roots {
+            let (name, content) = (format!("meta/quota/{root}").into_bytes(), b"1000\n2048\n");
+            let (sha1, size) = (Guid::of(content), content.len() as u64);
+            let at = writer.file(&name, io.now(), content, sha1).await?;
+            table.states.push(StateRow { name, tuple: None, content: StateContent::File { sha1, size, at } });
+        }
+        table.states.sort_by(|a, b| a.name.cmp(&b.name));
+        let (source, cyrus) = (String::from("test"), String::from("3.6"));
+        writer.commit(table, CommitFacts { time: io.now(), source, cyrus, alarm: None, dead: 0 }).await?;
+        writer.close().await;
+        Ok::<(), Error>(())
+    };
+    drive(disk, procedure).finished().expect("a commit");
+}
+
+/// Whoever gets her mail back gets her limits back, and nobody else's.
+#[test]
+fn of_quota_roots_only_those_of_the_user_are_set() {
+    let (mut disk, replica) = (store(), empty());
+    with_quotas(
+        &mut disk,
+        &["example.com!", "other", "user.anna", "user.anna.Sent", "user.annabel", "user.bob", "user.bob.anna"],
+    );
+    clean(go(&disk, &replica, &mut Net::default(), ASKED), "a restore");
+    let replica = replica.borrow();
+    let quotas: Vec<&String> = replica.others.iter().filter(|(what, _)| what == "QUOTA").map(|(_, line)| line).collect();
+    assert_eq!(quotas.len(), 2, "{quotas:?}");
+    assert!(quotas[0].contains("ROOT user.anna ") && quotas[1].contains("ROOT user.anna.Sent "), "{quotas:?}");
 }
 
 #[test]

@@ -21,12 +21,12 @@ use crate::cyrus::db::flat;
 use crate::cyrus::index::Index;
 use crate::cyrus::names::Owner;
 use crate::error::{Damage, Error, Fault};
-use crate::escape::percent;
+use crate::escape::{percent, unpercent};
 use crate::guid::Guid;
 use crate::io::{Event, Io, Place};
 use crate::pull::Origin;
 use crate::source::capture::{Capture, Captured, Want, Wanted};
-use crate::source::{Ask, Folder, MAILBOX_ANNOTATIONS, MetaFile, Pass, State, StateKind};
+use crate::source::{Ask, Folder, MAILBOX_ANNOTATIONS, MetaFile, Pass, QUOTA_ROOTS_MAX, State, StateKind};
 use crate::time::Time;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -38,6 +38,8 @@ use report::{Alarm, Problem, Report};
 
 /// Entry of the user's records of mailboxes.db.
 pub const MAILBOXES: &[u8] = b"meta/mailboxes";
+/// What the names of quota roots' files begin with in an archive.
+const QUOTA: &[u8] = b"meta/quota/";
 /// How often a capture is made anew because message files vanished since.
 const CAPTURES_MAX: u32 = 4;
 /// The largest list of SHA-1s of a folder without GUIDs (`folders/<id>/guids`): some 15 million messages.
@@ -77,9 +79,9 @@ impl Prepared {
 
     /// What a pass of this user is to look for.
     pub fn ask(&self) -> Ask {
-        let names = self.old.states.iter().filter_map(|row| row.name.strip_prefix(b"meta/quota/"));
+        let names = self.old.states.iter().filter_map(|row| row.name.strip_prefix(QUOTA));
         Ask {
-            quota_roots: names.filter_map(crate::escape::unpercent).collect(),
+            quota_roots: names.filter_map(unpercent).take(QUOTA_ROOTS_MAX).collect(),
             annotate: !self.old.folders.is_empty(),
             annotations_db: self.old.database("annotations"),
         }
@@ -409,6 +411,12 @@ impl Run<'_, '_> {
         let capture = self.origin.capture(self.io, self.owner, first, wanted, &ask).await?;
         self.report.longest_hold = self.report.longest_hold.max(capture.longest_hold);
         self.report.unsettled = capture.unsettled;
+        // What is captured once more may be other folders, and not those that name these.
+        let roots = &mut self.ask.quota_roots;
+        roots.extend(capture.pass.states.iter().filter_map(|state| unpercent(state.name.strip_prefix(QUOTA)?)));
+        roots.sort();
+        roots.dedup();
+        roots.truncate(QUOTA_ROOTS_MAX);
         Ok(capture)
     }
 

@@ -566,8 +566,11 @@ impl UserData {
         let name = &file.name[..];
         if let Some(root) = name.strip_prefix(b"meta/quota/") {
             let root = unpercent(root).unwrap_or_else(|| root.to_vec());
+            // One that is not in the owner's hierarchy is not the owner's to set, whoever has put it into the archive.
+            let is_own = |naming: &Naming| naming.parse_internal(&root).is_ok_and(|name| name.owner() == *owner);
             match quota::parse(&file.content) {
-                Ok(quota) => self.quotas.push((root, quota)),
+                Ok(quota) if is_own(naming) || is_own(&Naming::default()) => self.quotas.push((root, quota)),
+                Ok(_) => {}
                 Err(damage) => self.problems.push(damage.into()),
             }
         } else if let Some(script) = name.strip_prefix(b"sieve/") {

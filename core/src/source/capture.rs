@@ -354,6 +354,8 @@ impl Work<'_> {
             read_any = true;
             complete &= self.read_folder(io, folder, want, hold, clock, coarse).await?;
         }
+        let roots = self.out.folders.values().filter_map(|captured| captured.quota_root.as_deref()).collect();
+        pass::add_quota_roots(self.site, io, self.owner, self.ask, roots, &mut pass.states).await?;
         self.read_states(io, &pass.states, hold, clock, coarse).await;
         if pass.annotations_db.is_some_and(|tuple| is_young(&tuple, clock, coarse)) {
             // Its records are compared again next time.

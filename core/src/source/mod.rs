@@ -118,6 +118,9 @@ pub enum StateKind {
     Link(Vec<u8>),
 }
 
+/// Most quota roots of one owner that are looked for.
+pub const QUOTA_ROOTS_MAX: usize = 10_000;
+
 /// What a pass is to look for besides what every user has.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Ask {

@@ -3,12 +3,12 @@
 //! The cost is a few pages of mailboxes.db and one stat for each metadata file. What must not come in: locks on mailboxes.
 
 use super::site::Site;
-use super::{Ask, Folder, Pass, State, StateKind, Tuple};
+use super::{Ask, Folder, Pass, QUOTA_ROOTS_MAX, State, StateKind, Tuple};
 use crate::cyrus::names::Owner;
 use crate::error::{Error, Fault};
 use crate::guid::Guid;
 use crate::io::{FileKind, Io, Place, Stat};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 /// Folders that one owner may have. The largest shared hierarchies known have some 10^5.
@@ -27,9 +27,9 @@ pub async fn pass(site: &mut Site, io: &Io, owner: &Owner, ask: &Ask) -> Result<
     if !folders.is_empty() {
         let mut candidates = site.user_files(owner, inbox.as_ref())?;
         for root in &ask.quota_roots {
-            candidates.push((state_name(b"meta/quota/", root), site.quota_file(root)?));
+            candidates.push((quota_name(root), site.quota_file(root)?));
         }
-        candidates.extend(site.own_quota(owner)?.into_iter().map(|(root, place)| (state_name(b"meta/quota/", &root), place)));
+        candidates.extend(site.own_quota(owner)?.into_iter().map(|(root, place)| (quota_name(&root), place)));
         candidates.sort();
         candidates.dedup();
         states = present_files(io, candidates).await?;
@@ -59,6 +59,34 @@ async fn annotations(site: &mut Site, io: &Io, folders: &[Folder]) -> Result<BTr
         }
     }
     Ok(annotated)
+}
+
+fn quota_name(root: &[u8]) -> Vec<u8> {
+    state_name(b"meta/quota/", root)
+}
+
+/// Adds the quota roots that folders turned out to have and that the pass did not know: no more of them than the next pass can
+/// be asked for.
+pub(super) async fn add_quota_roots(
+    site: &Site,
+    io: &Io,
+    owner: &Owner,
+    ask: &Ask,
+    roots: BTreeSet<&[u8]>,
+    states: &mut Vec<State>,
+) -> Result<(), Error> {
+    let own = site.own_quota(owner)?.map(|(root, _)| root);
+    let known: BTreeSet<&[u8]> = ask.quota_roots.iter().chain(&own).map(|root| &root[..]).collect();
+    let room = QUOTA_ROOTS_MAX.saturating_sub(known.len() + 1);
+    let mut candidates = Vec::new();
+    for root in roots.difference(&known).filter(|root| site.is_root_of(owner, root)).take(room) {
+        candidates.push((quota_name(root), site.quota_file(root)?));
+    }
+    if !candidates.is_empty() {
+        states.extend(present_files(io, candidates).await?);
+        states.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    Ok(())
 }
 
 fn state_name(prefix: &[u8], name: &[u8]) -> Vec<u8> {

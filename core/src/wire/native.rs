@@ -10,7 +10,7 @@ use crate::guid::Guid;
 use crate::io::Place;
 use crate::lines::{Line, Words};
 use crate::source::capture::{Want, Wanted};
-use crate::source::{Ask, Folder, FolderPaths, MetaFile, Pass, State, StateKind};
+use crate::source::{Ask, Folder, FolderPaths, MetaFile, Pass, QUOTA_ROOTS_MAX, State, StateKind};
 use crate::time::{Span, Time};
 use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -26,8 +26,6 @@ pub const WANTED_MAX: usize = 1_000_000;
 pub const UIDS_MAX: usize = 4096;
 /// The longest name of a folder in bytes. Cyrus has none of more than 490 (`MAX_MAILBOX_NAME`).
 const NAME_MAX: usize = 1024;
-/// Most quota roots that one request may name.
-const ROOTS_MAX: usize = 10_000;
 
 /// What a server says of itself.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -133,7 +131,7 @@ fn emit_roots(out: &mut String, roots: &[Vec<u8>]) {
 
 fn add_root(roots: &mut Vec<Vec<u8>>, words: &Words<'_>) -> Result<(), Damage> {
     match words.first {
-        b"ROOT" if roots.len() < ROOTS_MAX => {
+        b"ROOT" if roots.len() < QUOTA_ROOTS_MAX => {
             roots.push(words.bytes("name")?);
             Ok(())
         }
