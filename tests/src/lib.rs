@@ -19,6 +19,7 @@ pub mod net;
 pub mod proof;
 pub mod pulled;
 pub mod replica;
+pub mod said;
 pub mod sieve;
 pub mod spool;
 pub mod sshd;

@@ -13,8 +13,7 @@ use cylinder_core::cyrus::db::{flat, twoskip};
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
 use cylinder_core::guid::Guid;
-use cylinder_core::io::{Io, Op, StreamId};
-use cylinder_core::pull::stock::Client;
+use cylinder_core::io::{Io, StreamId};
 use cylinder_core::pull::{Message, Origin};
 use cylinder_core::serve;
 use cylinder_core::source::capture::{Capture, Want, Wanted};
@@ -25,14 +24,14 @@ use cylinder_core::source::site::{Locking, Site};
 use cylinder_core::source::{Ask, MetaFile, Pass};
 use cylinder_core::store::archive_dir;
 use cylinder_core::time::{Span, Time};
-use cylinder_core::wire::ANSWER_LINE_MAX;
 use cylinder_core::wire::native::Wish;
 use cylinder_core::wire::stock::{Item, granted, item};
-use cylinder_core::wire::stream::{Limits, Stream};
+use cylinder_core::wire::stream::Stream;
 use cylinder_tests::disk::SimDisk;
 use cylinder_tests::drive::drive;
 use cylinder_tests::host::Host;
 use cylinder_tests::net::{Net, Way, join};
+use cylinder_tests::said::{client, hear, limits, says, user};
 use cylinder_tests::story;
 use std::collections::BTreeMap;
 use std::fs;
@@ -51,34 +50,6 @@ fn recorded(name: &str, way: &str) -> Vec<u8> {
 
 fn answer(name: &str) -> Vec<u8> {
     recorded(name, "s2c")
-}
-
-fn limits() -> Limits {
-    Limits { line: ANSWER_LINE_MAX, stall: Span::from_secs(60), bytes_per_second: 0 }
-}
-
-/// A server that says this, whatever it is asked, and ends.
-async fn says(io: Io, text: Vec<u8>) {
-    drop(io.start(Op::Send { stream: StreamId(1), data: text }).await);
-}
-
-/// Runs `client` against a server that says `text`.
-fn hear<T, F: Future<Output = T> + 'static>(text: &[u8], piece: usize, client: impl FnOnce(Io) -> F) -> T {
-    let (mut here, mut there) = (SimDisk::new(), SimDisk::new());
-    here.wait_until(Time::from_secs(1_795_470_000));
-    let text = text.to_vec();
-    let outcome = join(&mut here, &mut there, &mut Net { piece, ..Net::default() }, client, |io| says(io, text));
-    assert_eq!(here.open_files(), 0, "scratch files are given back");
-    outcome
-}
-
-async fn client(io: &Io) -> Client {
-    let stream = Stream::connect(io, "imaptest", limits()).await.expect("a stream");
-    Client::new(stream, b"imaptest").expect("a name")
-}
-
-fn user(userid: &str) -> Owner {
-    Owner::User(userid.as_bytes().to_vec())
 }
 
 // Item by item.
