@@ -4,7 +4,7 @@
 use cylinder_core::backup::report::{Problem, Report};
 use cylinder_core::error::{Error, Fault};
 use cylinder_core::guid::Guid;
-use cylinder_core::io::{Io, LockMode, Op, Place, Root};
+use cylinder_core::io::{Event, Io, LockMode, Op, Place, Root};
 use cylinder_core::source::lock::Patience;
 use cylinder_core::time::Span;
 use cylinder_core::view::When;
@@ -56,6 +56,27 @@ fn a_lock_that_is_never_free_ends_the_run_with_the_name_of_its_holder() {
     assert_eq!(disk.open_files(), 0);
     disk.let_go();
     assert!(backup(&mut disk).unwrap().is_clean());
+}
+
+/// What a run that waits for this long for a lock tells whoever watches.
+fn told_of(wait: Span) -> Vec<Event> {
+    let (mut disk, host) = world();
+    disk.hold(&host.meta_place(ANNA, "cyrus.index"), LockMode::Exclusive, "process 7 (imapd)");
+    let (free, mut running) = (disk.now().plus(wait), Running::new(&disk, run));
+    while running.go(&mut disk, 1) {
+        if disk.now() >= free {
+            disk.let_go();
+        }
+    }
+    running.events().iter().filter(|event| matches!(event, Event::Waiting { .. })).cloned().collect()
+}
+
+#[test]
+fn whoever_watches_is_told_once_what_is_waited_for_and_who_has_it() {
+    assert_eq!(told_of(Span::from_ms(900)), []);
+    let [Event::Waiting { object, holder }] = &told_of(Span::from_ms(1700))[..] else { panic!("told otherwise than once") };
+    assert!(object.ends_with("cyrus.index"), "{object}");
+    assert_eq!(holder.as_deref(), Some("process 7 (imapd)"));
 }
 
 /// The longest time for which a run held locks on the server. `between` sees the disk before each operation.
@@ -346,7 +367,7 @@ fn so_is_one_that_leaves_the_modseq_as_it_was() {
 
 /// What `change` makes of Sent while mailboxes.db has it as it was is no news of Sent: it stays in the archive, and is told of.
 #[track_caller]
-fn is_not_taken_for_sent(change: impl Fn(&mut Host, &mut SimDisk)) {
+fn is_not_taken_for_sent(why: &str, change: impl Fn(&mut Host, &mut SimDisk)) {
     let (mut disk, mut host) = world();
     backup(&mut disk).expect("a run");
     let before = table(&mut disk, When::Newest).folder(b"INBOX.Sent").expect("Sent").clone();
@@ -355,7 +376,7 @@ fn is_not_taken_for_sent(change: impl Fn(&mut Host, &mut SimDisk)) {
     change(&mut host, &mut disk);
     let report = backup(&mut disk).expect("a run");
     let [Problem::Folder { folder, error }] = &report.problems[..] else { panic!("{report:?}") };
-    assert_eq!(folder, b"INBOX.Sent", "{error}");
+    assert!(folder == b"INBOX.Sent" && error.to_string().contains(why), "{error}");
     let newest = table(&mut disk, When::Newest);
     assert_eq!(newest.folder(b"INBOX.Sent"), Some(&before));
     assert_eq!(newest.folder(b"INBOX").expect("INBOX").exists, 4, "the rest is saved");
@@ -364,7 +385,7 @@ fn is_not_taken_for_sent(change: impl Fn(&mut Host, &mut SimDisk)) {
 
 #[test]
 fn a_folder_that_is_never_done_with_being_deleted_keeps_its_past() {
-    is_not_taken_for_sent(|host, disk| {
+    is_not_taken_for_sent("it changed whenever it was looked at", |host, disk| {
         host.folder("user.anna.Sent").messages.clear();
         host.folder("user.anna.Sent").dying = true;
         host.publish(disk);
@@ -373,11 +394,16 @@ fn a_folder_that_is_never_done_with_being_deleted_keeps_its_past() {
 
 #[test]
 fn files_of_another_folder_are_not_taken_for_those_of_the_one_that_is_listed() {
-    is_not_taken_for_sent(|host, disk| {
+    is_not_taken_for_sent("it changed whenever it was looked at", |host, disk| {
         let header = host.meta_place("user.anna.Sent", "cyrus.header");
         let other = host.image(&host.meta_place("user.bob", "cyrus.header")).unwrap().to_vec();
         disk.put_file(&header, other);
     });
+}
+
+#[test]
+fn a_folder_that_is_listed_and_has_no_index_is_told_with_the_file_that_is_missing() {
+    is_not_taken_for_sent("cyrus.index", |host, disk| disk.take_away(&host.meta_place("user.anna.Sent", "cyrus.index")));
 }
 
 /// Cyrus marks the index before the name goes from mailboxes.db.
@@ -458,4 +484,18 @@ fn what_one_hold_came_to_is_not_asked_for_in_the_next() {
     let transcript = disk.take_transcript();
     assert_eq!(transcript.matches("read cyrus.index at").count(), 2, "{transcript}");
     assert_eq!(transcript.matches("read sub.db").count(), 1, "{transcript}");
+}
+
+/// More folders than there are attempts for a user who keeps changing: each hold brings one more, and so none is in vain.
+#[test]
+fn a_user_of_many_folders_is_had_in_as_many_holds_as_that_takes() {
+    let (mut disk, mut host) = world();
+    for n in 0..30 {
+        host.folder(&format!("user.anna.f{n}")).deliver(&story::mail(100 + n, 300));
+    }
+    host.publish(&mut disk);
+    later(&mut disk, 100_000);
+    let report = drive(&mut disk, run_in_a_hurry).finished().unwrap();
+    assert!(report.is_clean() && !report.unsettled && report.folders_changed == 32, "{report:?}");
+    is_good(&mut disk);
 }

@@ -15,7 +15,7 @@ use cylinder_core::source::site::{Locking, Site};
 use cylinder_core::store::archive_dir;
 use cylinder_core::view::{self, When};
 use cylinder_tests::disk::SimDisk;
-use cylinder_tests::drive::{drive, drive_watched};
+use cylinder_tests::drive::{Running, drive, drive_watched};
 use cylinder_tests::host::Host;
 use cylinder_tests::local::{ANNA, anna, has, is_good, later, settings, table};
 use cylinder_tests::{life, story};
@@ -100,4 +100,34 @@ fn the_locks_are_those_of_that_version() {
     assert!(outcome.finished().expect("a run").is_clean());
     locked.retain(|lock| !lock.contains(".db"));
     assert_eq!(locked, ["lock lock exclusive", "lock cyrus.header shared", "lock cyrus.index shared"]);
+}
+
+/// There is no lock that covers both folders: whoever has read them looks whether anything has changed meanwhile.
+#[test]
+fn without_a_lock_of_the_user_a_message_that_moves_is_in_one_of_the_folders_at_every_moment() {
+    const SENT: &str = "user.anna.Sent";
+    let (mut disk, mut host) = world(10);
+    let sent = host.folder(SENT);
+    (sent.minor_version, sent.by_name, sent.expunge_file) = (10, true, true);
+    sent.deliver(&story::mail(9, 500));
+    host.publish(&mut disk);
+    later(&mut disk, 10_000);
+    for at in 0.. {
+        let (mut disk, mut host) = (disk.clone(), host.clone());
+        let mut running = Running::new(&disk, run);
+        if !running.go(&mut disk, at) {
+            assert!(at > 30, "{at}");
+            return;
+        }
+        // From the folder that is read last to the one that is read first.
+        let moved = host.folder(SENT).messages.remove(0);
+        host.folder(SENT).modseq += 1;
+        host.folder(ANNA).deliver(&moved.content);
+        host.publish(&mut disk);
+        let report = running.finish(&mut disk).expect("a run");
+        let newest = table(&mut disk, When::Newest);
+        let there: u64 = newest.folders.iter().map(|row| row.exists).sum();
+        assert!(there >= 4 && report.is_clean(), "moved before operation {at}: {report:?}");
+        assert!(has(&mut disk, &story::mail(9, 500)), "moved before operation {at}");
+    }
 }

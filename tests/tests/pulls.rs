@@ -6,20 +6,20 @@ use cylinder_core::cyrus::annotations::{OWNER_TOKEN, emit_key, emit_value};
 use cylinder_core::cyrus::conf::VersionLine;
 use cylinder_core::cyrus::db::twoskip;
 use cylinder_core::cyrus::names::Owner;
-use cylinder_core::error::Error;
+use cylinder_core::error::{Error, Fault};
 use cylinder_core::guid::Guid;
 use cylinder_core::io::{Io, LockMode, Place};
 use cylinder_core::pull::Origin;
 use cylinder_core::pull::native::{Greeted, connect};
-use cylinder_core::source::config;
 use cylinder_core::source::lock::Patience;
 use cylinder_core::source::site::{Locking, Site};
+use cylinder_core::source::{Ask, config};
 use cylinder_core::store::archive_dir;
 use cylinder_core::time::Span;
 use cylinder_core::wire::stream::Limits;
-use cylinder_tests::disk::SimDisk;
+use cylinder_tests::disk::{SimDisk, Trouble};
 use cylinder_tests::drive::drive;
-use cylinder_tests::host::CONF;
+use cylinder_tests::host::{CONF, Host};
 use cylinder_tests::local::{ANNA, anna, settings};
 use cylinder_tests::net::{Net, join};
 use cylinder_tests::pulled::{World, content, limits, server, serving};
@@ -199,4 +199,71 @@ fn a_folder_that_is_locked_on_the_server_is_told_by_name() {
     assert!(object.contains("cyrus.index, held by process 7 (imapd)"), "{object}");
     world.there.let_go();
     assert_eq!(world.pull(&mut Net::default()).expect("a pull").0.messages_added, 1);
+}
+
+/// Passes are asked for ahead. Whoever is wanted first gets what was said of that one, and nobody else's.
+#[test]
+fn a_pass_that_was_announced_is_given_to_whom_it_is_of() {
+    let mut world = World::new();
+    world.host.folder("user.carol").deliver(&story::mail(3, 100));
+    world.host.publish(&mut world.there);
+    world.settle();
+    let names = |io: Io| async move {
+        let Greeted::Native(mut client) = connect(&io, "imap1", limits()).await? else { panic!("a native server") };
+        let owner = |name: &str| Owner::User(name.as_bytes().to_vec());
+        let (plain, other) = (Ask::default(), Ask { quota_roots: vec![b"user.anna".to_vec()], ..Ask::default() });
+        for name in ["anna", "bob", "carol"] {
+            client.announce_pass(&owner(name), &plain).await?;
+        }
+        let mut found = Vec::new();
+        for (name, ask) in [("carol", &plain), ("bob", &plain), ("anna", &other), ("anna", &plain), ("anna", &plain)] {
+            let pass = client.pass(&owner(name), ask).await?;
+            found.push((name, pass.folders.len(), pass.folders[0].key.clone()));
+        }
+        // Carol is behind anna in what was asked for again.
+        client.announce_pass(&owner("anna"), &plain).await?;
+        client.announce_pass(&owner("carol"), &plain).await?;
+        found.push(("carol", client.owners().await?.len(), client.pass(&owner("carol"), &plain).await?.folders[0].key.clone()));
+        let trips = client.round_trips();
+        client.close().await;
+        Ok::<_, Error>((found, trips))
+    };
+    let (found, trips) =
+        join(&mut world.here, &mut world.there, &mut Net::default(), names, |io| server(io, serving())).expect("passes");
+    let expected = [("carol", 1), ("bob", 1), ("anna", 2), ("anna", 2), ("anna", 2), ("carol", 3)];
+    for ((name, folders, key), (user, count)) in found.iter().zip(expected) {
+        let wanted = format!("Nuser\x1f{user}");
+        assert_eq!((*name, *folders, &key[..]), (user, count, wanted.as_bytes()), "{found:?}");
+    }
+    assert!(trips <= 6, "{trips} round trips");
+}
+
+/// A message that goes in pieces: whichever operation of the server fails, what came of it is told, and the next run heals.
+#[test]
+fn whatever_operation_of_the_server_fails_nothing_of_a_large_message_is_taken_for_whole() {
+    let large = story::long_mail(70, (8 << 20) + (3 << 20) + 17);
+    let mut world = World { there: SimDisk::new(), here: SimDisk::new(), host: Host::new() };
+    world.host.folder(ANNA).deliver(&large);
+    world.host.publish(&mut world.there);
+    world.settle();
+    let mut in_pieces = 0;
+    for at in 1.. {
+        let mut world = World { there: world.there.clone(), here: SimDisk::new(), host: world.host.clone() };
+        world.settle();
+        world.there.plan(at, Trouble::Fail(Fault::Os(5)));
+        let first = world.pull(&mut Net::default());
+        if world.there.unplan() {
+            assert!(at > 20 && in_pieces >= 11, "{at} operations, {in_pieces} pieces");
+            return;
+        }
+        if let Ok((report, _)) = &first {
+            let torn =
+                |why: &Why| matches!(why, Why::Unreadable(error) if error.to_string().contains("could not read it to its end"));
+            in_pieces += report.problems.iter().filter(|p| matches!(p, Problem::Message { why, .. } if torn(why))).count();
+            assert!(report.messages_added == 1 || !report.is_clean(), "operation {at}: {report:?}");
+        }
+        let (report, _) = world.pull(&mut Net::default()).expect("the next run");
+        assert!(report.is_clean(), "operation {at}: {report:?}");
+        assert!(content(&mut world.here).1.values().any(|entry| *entry == large), "operation {at}");
+    }
 }

@@ -229,6 +229,14 @@ fn a_folder_that_changes_while_others_are_read_is_read() {
 }
 
 #[test]
+fn a_folder_that_is_refused_and_in_no_list_any_more_is_no_failure() {
+    let mut server = Server::new();
+    server.looks("", &[("INBOX", 5), ("INBOX.Sent", 5)]).say("NO no such folder user.anna.Sent\n").looks("", &[("INBOX", 5)]);
+    let capture = server.capture(&[(SENT, Want::Read)], &[]).expect("a capture");
+    assert!(capture.folders.is_empty() && capture.failed.is_empty() && !capture.unsettled, "{:?}", capture.failed);
+}
+
+#[test]
 fn a_folder_without_an_index_is_a_failure_of_that_folder() {
     let mut server = Server::new();
     let id = server.id("INBOX");
