@@ -267,3 +267,48 @@ fn whatever_operation_of_the_server_fails_nothing_of_a_large_message_is_taken_fo
         assert!(content(&mut world.here).1.values().any(|entry| *entry == large), "operation {at}");
     }
 }
+
+/// Problems as they are told, without who says so.
+fn told(report: &Report) -> Vec<String> {
+    let text = |problem: &Problem| match problem {
+        Problem::Folder { folder, error } => format!("{}: {error}", String::from_utf8_lossy(folder)),
+        Problem::State { name, error } => format!("{}: {error}", String::from_utf8_lossy(name)),
+        other => panic!("{other:?}"),
+    };
+    report.problems.iter().map(text).collect()
+}
+
+/// Folders and files of all kinds, some of which cannot be read.
+#[test]
+fn what_cannot_be_read_is_told_as_a_local_run_tells_it_and_the_rest_is_saved() {
+    let mut world = World::new();
+    for folder in ["Bad", "Gone", "Torn"] {
+        world.host.folder(&format!("user.anna.{folder}")).deliver(&story::mail(30, 300));
+    }
+    let id = world.host.folders[ANNA].id.clone();
+    let hashed = format!("{}/{}/{id}", &id[..1], &id[1..2]);
+    for (path, content) in [
+        (format!("/var/lib/cyrus/user/uuid/{hashed}/seen.db"), b"\x00 no database, and saved as it is".to_vec()),
+        (format!("/var/spool/sieve/uuid/{hashed}/main script.script"), b"keep;\r\n".to_vec()),
+        (format!("/var/spool/sieve/uuid/{hashed}/main.bc"), b"\x01".to_vec()),
+    ] {
+        world.host.files.insert(path, content);
+    }
+    world.host.publish(&mut world.there);
+    let sieve = |name: &str| Place::host(format!("/var/spool/sieve/uuid/{hashed}/{name}"));
+    world.there.put_link(&sieve("defaultbc"), b"main.bc");
+    world.there.put_file(&Place::host(format!("/var/lib/cyrus/user/uuid/{hashed}/sub.db/x")), "a directory in its place");
+    world.there.change_file(&world.host.meta_place("user.anna.Bad", "cyrus.index"), vec![0; 400]);
+    world.there.take_away(&world.host.meta_place("user.anna.Gone", "cyrus.index"));
+    let torn = world.host.meta_place("user.anna.Torn", "cyrus.header");
+    world.there.take_away(&torn);
+    world.there.put_file(&torn.join(b"x"), "a directory in its place");
+    let (report, _) = world.pull(&mut Net::default()).expect("a pull");
+    let local = world.local().expect("a local run");
+    assert_eq!((told(&report), report.folders, report.messages), (told(&local), local.folders, local.messages));
+    assert_eq!(report.problems.len(), 4, "{:#?}", told(&report));
+    assert!(content(&mut world.here) == content(&mut world.there), "other content");
+    let states: Vec<Vec<u8>> = content(&mut world.here).0.states.into_iter().map(|state| state.name).collect();
+    let names = [&b"meta/mailboxes"[..], b"meta/seen", b"sieve/defaultbc", b"sieve/main%20script.script", b"sieve/main.bc"];
+    assert_eq!(states, names);
+}
