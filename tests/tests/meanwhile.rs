@@ -499,3 +499,28 @@ fn a_user_of_many_folders_is_had_in_as_many_holds_as_that_takes() {
     assert!(report.is_clean() && !report.unsettled && report.folders_changed == 32, "{report:?}");
     is_good(&mut disk);
 }
+
+/// The headers of folders say which quota roots there are, and are not read again as long as they stay as they are: a root that
+/// could not be read must not be forgotten with that.
+#[test]
+fn whatever_operation_fails_a_quota_root_is_in_the_next_snapshot() {
+    let (mut disk, mut host) = world();
+    backup(&mut disk).unwrap();
+    host.folder("user.anna.Sent").quota_root = Some(String::from("user.anna.Sent"));
+    host.files.insert(String::from("/var/lib/cyrus/quota/a/user.anna.Sent"), b"100500\n2048\n".to_vec());
+    host.publish(&mut disk);
+    later(&mut disk, 100_000);
+    for at in 1.. {
+        let mut disk = disk.clone();
+        disk.plan(at, Trouble::Fail(Fault::Os(5)));
+        let outcome = drive(&mut disk, run);
+        if disk.unplan() {
+            assert!(at > 50, "{at}");
+            return;
+        }
+        later(&mut disk, 100_000);
+        assert!(backup(&mut disk).unwrap().is_clean());
+        let found = table(&mut disk, When::Newest).states.iter().any(|state| state.name == b"meta/quota/user.anna.Sent");
+        assert!(found, "operation {at} failed, which came to {:?}", outcome.finished());
+    }
+}

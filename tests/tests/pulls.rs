@@ -16,7 +16,7 @@ use cylinder_core::source::site::{Locking, Site};
 use cylinder_core::source::{Ask, config};
 use cylinder_core::store::archive_dir;
 use cylinder_core::time::Span;
-use cylinder_core::wire::stream::Limits;
+use cylinder_core::wire::stream::{Limits, Stream};
 use cylinder_tests::disk::{SimDisk, Trouble};
 use cylinder_tests::drive::drive;
 use cylinder_tests::host::{CONF, Host};
@@ -311,4 +311,49 @@ fn what_cannot_be_read_is_told_as_a_local_run_tells_it_and_the_rest_is_saved() {
     let states: Vec<Vec<u8>> = content(&mut world.here).0.states.into_iter().map(|state| state.name).collect();
     let names = [&b"meta/mailboxes"[..], b"meta/seen", b"sieve/defaultbc", b"sieve/main%20script.script", b"sieve/main.bc"];
     assert_eq!(states, names);
+}
+
+/// The other end of a pull need not be ours: messages can be asked for by what they are (PROTOCOL.md section 3.6).
+#[test]
+fn messages_are_given_by_guid_in_their_order_and_what_is_not_there_is_lacking() {
+    let mut world = World::new();
+    world.host.folder(ANNA).messages[2].unlinked = true;
+    world.host.folder(ANNA).modseq += 1;
+    world.host.publish(&mut world.there);
+    let place = world.host.message_place(ANNA, 2);
+    world.there.take_away(&place);
+    let guids: Vec<Guid> = [0, 1, 2, 9].map(|n| Guid::of(&story::mail(n, 500))).to_vec();
+    let asked = guids.clone();
+    let asking = |io: Io| async move {
+        let mut stream = Stream::connect(&io, "imap1", limits()).await?;
+        let lines: String = asked.iter().map(|guid| format!("GUID {guid}\n")).collect();
+        stream
+            .send(format!("CYLINDER - version=1\nBODIES imap1 user=anna folder=INBOX\nUID 1\n{lines}END\n").as_bytes())
+            .await?;
+        let mut answer = Vec::new();
+        loop {
+            let line = stream.some_line().await?.to_vec();
+            let is_last = line == b"DONE BODIES";
+            if line.starts_with(b"DATA ") {
+                let (block, mut content) = (stream.block(&line)?, Vec::new());
+                stream.content(&block, 1 << 20, &mut content).await?;
+                answer.push((String::from_utf8_lossy(&block.name).into_owned(), Some(Guid::of(&content))));
+            } else if let Some(lack) = line.strip_prefix(b"LACK ") {
+                let lack = String::from_utf8_lossy(lack).into_owned();
+                assert!(lack.contains(" absent=1 "), "{lack}");
+                answer.push((lack.split(' ').next().expect("a name").to_owned(), None));
+            }
+            if is_last {
+                return Ok::<_, Error>(answer);
+            }
+        }
+    };
+    let answer = join(&mut world.here, &mut world.there, &mut Net::default(), asking, |io| server(io, serving()));
+    let mut expected = vec![(String::from("1"), Some(guids[0]))];
+    // The file of the second is gone, the third is unlinked by its record, and the last is in another folder.
+    expected.extend(guids.iter().collect::<std::collections::BTreeSet<_>>().into_iter().map(|guid| {
+        let there = Some(*guid).filter(|guid| *guid == guids[0]);
+        (guid.to_hex(), there)
+    }));
+    assert_eq!(answer.expect("an answer"), expected);
 }

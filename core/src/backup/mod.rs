@@ -26,6 +26,7 @@ use crate::guid::Guid;
 use crate::io::{Event, Io, Place};
 use crate::pull::Origin;
 use crate::source::capture::{Capture, Captured, Want, Wanted};
+use crate::source::pass::quota_name;
 use crate::source::{Ask, Folder, MAILBOX_ANNOTATIONS, MetaFile, Pass, QUOTA_ROOTS_MAX, State, StateKind};
 use crate::time::Time;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -38,8 +39,6 @@ use report::{Alarm, Problem, Report};
 
 /// Entry of the user's records of mailboxes.db.
 pub const MAILBOXES: &[u8] = b"meta/mailboxes";
-/// What the names of quota roots' files begin with in an archive.
-const QUOTA: &[u8] = b"meta/quota/";
 /// How often a capture is made anew because message files vanished since.
 const CAPTURES_MAX: u32 = 4;
 /// The largest list of SHA-1s of a folder without GUIDs (`folders/<id>/guids`): some 15 million messages.
@@ -79,7 +78,7 @@ impl Prepared {
 
     /// What a pass of this user is to look for.
     pub fn ask(&self) -> Ask {
-        let names = self.old.states.iter().filter_map(|row| row.name.strip_prefix(QUOTA));
+        let names = self.old.states.iter().filter_map(|row| row.name.strip_prefix(b"meta/quota/"));
         Ask {
             quota_roots: names.filter_map(unpercent).take(QUOTA_ROOTS_MAX).collect(),
             annotate: !self.old.folders.is_empty(),
@@ -411,12 +410,6 @@ impl Run<'_, '_> {
         let capture = self.origin.capture(self.io, self.owner, first, wanted, &ask).await?;
         self.report.longest_hold = self.report.longest_hold.max(capture.longest_hold);
         self.report.unsettled = capture.unsettled;
-        // What is captured once more may be other folders, and not those that name these.
-        let roots = &mut self.ask.quota_roots;
-        roots.extend(capture.pass.states.iter().filter_map(|state| unpercent(state.name.strip_prefix(QUOTA)?)));
-        roots.sort();
-        roots.dedup();
-        roots.truncate(QUOTA_ROOTS_MAX);
         Ok(capture)
     }
 
@@ -590,7 +583,7 @@ impl Run<'_, '_> {
             ..FolderRow::default()
         };
         let mut contents: Vec<(&str, Vec<u8>, FileTuple)> = Vec::new();
-        for (file, tuple) in MetaFile::ALL.into_iter().zip(&folder.tuples) {
+        for (file, tuple) in MetaFile::ALL.into_iter().zip(folder.tuples) {
             if let Some(bytes) = capture.load(self.io, &folder.name, file).await? {
                 if file == MetaFile::Index
                     && let Ok(index) = Index::parse(&bytes)
@@ -601,7 +594,7 @@ impl Run<'_, '_> {
                     row.modseq = header.highestmodseq;
                     row.header_crc = header.header_crc;
                 }
-                contents.push((file.name(), bytes, tuple.unwrap_or_default()));
+                contents.push((file.name(), bytes, remembered(capture, captured, file, tuple).unwrap_or_default()));
             }
         }
         if !captured.annotations.is_empty() {
@@ -762,6 +755,13 @@ fn parse_index(file: MetaFile, bytes: &[u8]) -> Result<Index<'_>, Damage> {
 
 /// Entry of the SHA-1s of a folder whose index has none.
 pub(crate) const GUIDS: &str = "guids";
+
+/// The tuple by which the next run sees whether a file has changed. `None` for a header whose quota root could not be read: it
+/// would not be looked for again.
+fn remembered(capture: &Capture, captured: &Captured, file: MetaFile, tuple: Option<FileTuple>) -> Option<FileTuple> {
+    let is_lost = |root: &Vec<u8>| capture.failed_states.contains_key(&quota_name(root));
+    tuple.filter(|_| file != MetaFile::Header || !captured.quota_root.as_ref().is_some_and(is_lost))
+}
 
 fn twin((row, other): (&FolderRow, &FolderRow)) -> Problem {
     Problem::Twin { folder: row.name.clone(), other: other.name.clone(), id: row.id.clone() }

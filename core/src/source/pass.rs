@@ -61,7 +61,8 @@ async fn annotations(site: &mut Site, io: &Io, folders: &[Folder]) -> Result<BTr
     Ok(annotated)
 }
 
-fn quota_name(root: &[u8]) -> Vec<u8> {
+/// The name in an archive of a quota root's file.
+pub fn quota_name(root: &[u8]) -> Vec<u8> {
     state_name(b"meta/quota/", root)
 }
 
