@@ -279,6 +279,73 @@ fn a_second_run_creates_nothing_and_leaves_other_files_alone() {
     }
 }
 
+/// Another file that is as long as ours is another all the same, wherever the byte is in which they differ.
+#[test]
+fn a_file_of_the_same_length_is_left_alone_and_told() {
+    let (store, _) = store_with(|spool| {
+        spool.deliver("INBOX", &mail(1)).expect("a message");
+        spool.deliver("INBOX", &[mail(2), vec![b'x'; 9_000_000]].concat()).expect("a message");
+    });
+    let dir = store.beside("out");
+    let restore = |code| run_for(store.command(&["restore", "anna", "INBOX", "--format", "eml", "--dir"]).arg(&dir), code);
+    restore(0);
+    let first = tree(&dir);
+    for name in first.keys().filter(|name| name.ends_with(".eml")) {
+        let ours = fs::read(dir.join(name)).expect("a message");
+        for at in [0, ours.len() / 2, ours.len() - 1] {
+            let mut theirs = ours.clone();
+            theirs[at] ^= 1;
+            fs::write(dir.join(name), &theirs).expect("a file");
+            let said = err(&restore(3));
+            assert!(said.contains("another file of this name is there"), "{name}: byte {at}: {said}");
+            assert!(fs::read(dir.join(name)).expect("a file") == theirs, "{name}: byte {at}");
+        }
+        fs::write(dir.join(name), &ours).expect("a file");
+    }
+    restore(0);
+}
+
+/// Of the sample, as the server said it (`expected/imap.txt`, `expected/anna.seen.dbtool.txt`).
+#[test]
+fn what_a_server_knows_of_a_user_and_of_its_folders_is_beside_the_messages() {
+    let store = sample_store();
+    let dir = store.beside("out");
+    run_for(store.command(&["restore", "anna", "--all", "--dir"]).arg(&dir), 0);
+    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let parse = |line: &str| serde_json::from_str::<Value>(line).expect("JSON");
+    let user = parse(&read("user/user.json"));
+    let subscribed: Vec<&str> = user["subscriptions"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    let below = ["", ".Work", ".Work.B&APw-cher &- T&APY-ne", ".Work.Invoices 2025", ".Work.v1^2"];
+    let own = below.map(|name| format!("user.anna{name}"));
+    let names: Vec<&str> = own.iter().map(String::as_str).chain(["shared.announce", "user.bob^smith.Team"]).collect();
+    assert_eq!(subscribed, names);
+    assert_eq!(user["active_script"], "main");
+    let quota = &user["quota"][0];
+    assert_eq!((&quota["root"], &quota["S_limit"], &quota["M_used"]), (&"user.anna".into(), &10240.into(), &19.into()));
+    let seen = user["seen"].as_array().expect("a list").iter().map(|seen| seen["seen"].as_str());
+    assert_eq!(seen.collect::<Vec<_>>(), [Some("1"), Some("1:2,4")]);
+    let of = |folder: &str| read(&format!("{folder}.jsonl")).lines().map(parse).collect::<Vec<Value>>();
+    let work = of("INBOX.Work");
+    assert_eq!(work[0]["acl"][1], serde_json::json!({ "identifier": "bob.smith", "rights": "lrsw" }));
+    let notes: Vec<String> = work[0]["annotations"].as_array().expect("a list").iter().map(Value::to_string).collect();
+    for (entry, userid, value) in
+        [("comment", "anna", "mine"), ("comment", "", "for all"), ("vendor/cmu/cyrus-imapd/expire", "", "90")]
+    {
+        let note = serde_json::json!({ "entry": format!("/{entry}"), "userid": userid, "value": value });
+        assert!(notes.contains(&note.to_string()), "{note} is not in {notes:?}");
+    }
+    let inbox = of("INBOX");
+    let message = |uid: u32| inbox.iter().find(|line| line["uid"] == uid).unwrap_or(&Value::Null);
+    assert_eq!((&inbox[0]["quota_root"], &inbox[0]["uidnext"]), (&"user.anna".into(), &9.into()));
+    assert_eq!(message(2)["flags"], serde_json::json!(["\\Flagged", "\\Seen", "$Label1"]));
+    let notes = serde_json::json!([
+        { "entry": "/comment", "userid": "", "value": "urgent" },
+        { "entry": "/comment", "userid": "anna", "value": "call back" }
+    ]);
+    assert_eq!(message(8)["annotations"], notes);
+    assert_eq!(message(4), &Value::Null, "that one is expunged");
+}
+
 #[test]
 fn an_mbox_quotes_lines_and_stands_in_the_order_of_uids() {
     let (store, mut spool) = store_with(|spool| {
