@@ -8,13 +8,17 @@ use cylinder_tests::cli::{Bench, Namespace, append_many, arrival};
 use cylinder_tests::crashes::{Effort, crashes, torn};
 use cylinder_tests::disk::SimDisk;
 use cylinder_tests::drive::{drive, drive_watched};
+use cylinder_tests::forge::link;
 use cylinder_tests::lab::{Lab, Version};
 use cylinder_tests::life;
 use cylinder_tests::proof::{Store, err, out, run_for};
 use cylinder_tests::story;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// A folder's messages: UID and SHA-1.
@@ -100,6 +104,30 @@ fn what_the_state_tells_of_is_there() {
         let again = run_for(&mut store.command(&["import", file.to_str().expect("text")]), 1);
         assert!(err(&again).contains("archive"), "{}", err(&again));
     }
+}
+
+/// There a rename or a deletion is a link with the old name to nothing. What has no name any more is in the snapshot before the
+/// newest, which is a second older.
+#[test]
+fn folders_that_have_no_name_any_more_are_in_a_snapshot_of_their_own() {
+    let store = Store::new();
+    let mut bytes = fs::read(archive("dave@virt.example")).expect("an archive");
+    let mut more = GzEncoder::new(&mut bytes, Compression::default());
+    more.write_all(&[link(b"imap/INBOX.Sub/", b""), vec![0; 1024]].concat()).expect("a member");
+    more.finish().expect("a member");
+    let dir = store.beside("dave@virt.example");
+    fs::create_dir_all(&dir).expect("a directory");
+    let file = dir.join("backupdata.tar.gz");
+    fs::write(&file, bytes).expect("a file");
+    run_for(&mut store.command(&["import", file.to_str().expect("text")]), 0);
+    run_for(&mut store.command(&["verify"]), 0);
+    assert_eq!(folders(&store, "dave@virt.example"), ["INBOX"]);
+    let before = lines(&store, &["list", "dave@virt.example", "--at", "1", "--json"]);
+    let names: Vec<&str> = before.iter().filter_map(|line| line["folder"].as_str()).collect();
+    assert_eq!(names, ["INBOX", "INBOX.Sub"]);
+    let log = lines(&store, &["log", "dave@virt.example", "--json"]);
+    let snapshots: Vec<u64> = log.iter().filter_map(|line| line["snapshot"].as_u64()).collect();
+    assert_eq!(snapshots.len(), 2, "{log:?}");
 }
 
 #[test]

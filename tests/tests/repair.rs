@@ -6,7 +6,9 @@ use cylinder_core::archive::read::{End, Reader};
 use cylinder_core::archive::record::{Absence, CommitKind, MissingRow};
 use cylinder_core::archive::verify::{Verdict, verify};
 use cylinder_core::backup;
+use cylinder_core::cyrus::annotations::{OWNER_TOKEN, emit_key, emit_value};
 use cylinder_core::cyrus::conf::VersionLine;
+use cylinder_core::cyrus::db::twoskip;
 use cylinder_core::error::{Error, Fault};
 use cylinder_core::guid::Guid;
 use cylinder_core::io::{Io, Op};
@@ -402,9 +404,46 @@ fn a_lost_commit_record_is_made_anew() {
     }
 }
 
+/// More days of it: a script, annotations of a folder and the folder itself are there, and then not any more.
+fn past_with_farewells() -> Life {
+    let mut life = past();
+    let (inbox, outbox) = (life.host.folders[INBOX].id.clone(), life.host.folders["user.anna.Outbox"].id.clone());
+    let script = format!("/var/spool/sieve/uuid/{}/{}/{inbox}/main.script", &inbox[..1], &inbox[1..2]);
+    let annotations = String::from("/var/lib/cyrus/annotations.db");
+    let note = (emit_key(outbox.as_bytes(), b"/comment", OWNER_TOKEN), emit_value(b"a note"));
+    life.host.files.insert(script.clone(), b"keep;\r\n".to_vec());
+    life.host.files.insert(annotations.clone(), twoskip::emit(&[note], 1));
+    life.host.folder(INBOX).flag(3, 1);
+    life.backup();
+    life.hours(24);
+    life.host.files.remove(&script);
+    life.host.files.remove(&annotations);
+    life.host.folder(INBOX).flag(3, 0);
+    life.backup();
+    life.hours(24);
+    life.host.folders.remove("user.anna.Outbox");
+    life.host.folder(INBOX).flag(4, 1);
+    life.backup();
+    let all = life.snapshots();
+    let has = |n: u64, name: &str| all[&n].states.contains_key(name) || all[&n].metadata.contains_key(name);
+    let note = "INBOX.Outbox cyrus.mailbox_annotations";
+    assert_eq!([5, 6, 7].map(|n| (has(n, "sieve/main.script"), has(n, note))), [(true, true), (false, false), (false, false)]);
+    assert_eq!([6, 7].map(|n| all[&n].folders.contains_key("INBOX.Outbox")), [true, false]);
+    life
+}
+
+#[test]
+fn what_went_does_not_come_back_in_a_table_that_is_made_anew() {
+    tables_are_made_anew(past_with_farewells());
+}
+
 #[test]
 fn a_lost_table_is_made_anew_of_the_entries_before_it() {
-    let life = past();
+    tables_are_made_anew(past());
+}
+
+#[track_caller]
+fn tables_are_made_anew(life: Life) {
     let (good, before) = (bytes(&life), life.clone().snapshots());
     let all = members(&good);
     for (n, table) in all.iter().enumerate().filter(|(_, m)| m.kind == Kind::Table) {
