@@ -154,3 +154,45 @@ async fn news(
     }
     Ok(news)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cyrus::index::Record;
+    use alloc::string::ToString;
+
+    fn message() -> MessageRow {
+        let record = Record { internaldate: Time::from_secs(1000), size: 500, ..Record::default() };
+        MessageRow { record, guid: Guid::of(b"x"), is_expunged: false, is_unlinked: false, flags: Vec::new() }
+    }
+
+    /// `since` has its moment in it; `before`, `larger` and `smaller` do not.
+    #[test]
+    fn what_is_asked_for_has_its_limits() {
+        let fits = |query: Query| query.fits(&message());
+        let time = |secs| Some(Time::from_secs(secs));
+        assert!(fits(Query::default()));
+        assert_eq!([999, 1000, 1001].map(|at| fits(Query { since: time(at), ..Query::default() })), [true, true, false]);
+        assert_eq!([999, 1000, 1001].map(|at| fits(Query { before: time(at), ..Query::default() })), [false, false, true]);
+        assert_eq!([499, 500, 501].map(|n| fits(Query { larger: Some(n), ..Query::default() })), [true, false, false]);
+        assert_eq!([499, 500, 501].map(|n| fits(Query { smaller: Some(n), ..Query::default() })), [false, false, true]);
+        assert_eq!([&b"x"[..], b"y"].map(|of| fits(Query { guid: Some(Guid::of(of)), ..Query::default() })), [true, false]);
+        // All that is asked for, not any of it.
+        assert!(!fits(Query { since: time(999), larger: Some(500), ..Query::default() }));
+        assert!(!fits(Query { guid: Some(Guid::of(b"y")), smaller: Some(501), ..Query::default() }));
+    }
+
+    #[test]
+    fn what_is_expunged_is_found_if_it_is_asked_for_and_its_file_was_there() {
+        for (is_expunged, is_unlinked, expected) in [
+            (false, false, "true true"),
+            (true, false, "false true"),
+            (true, true, "false false"),
+            (false, true, "false false"),
+        ] {
+            let m = MessageRow { is_expunged, is_unlinked, ..message() };
+            let found = [false, true].map(|expunged| Query { expunged, ..Query::default() }.fits(&m).to_string());
+            assert_eq!(found.join(" "), expected);
+        }
+    }
+}

@@ -132,6 +132,24 @@ fn a_long_list_of_mailboxes_is_read_in_several_visits_and_has_everybody() {
     assert_eq!((found, visits > 60), (expected[..60].to_vec(), true), "{visits} visits");
 }
 
+/// Whoever has any mailbox is saved; a user is who has an INBOX.
+#[test]
+fn users_are_those_who_have_an_inbox_and_owners_all_who_have_a_mailbox() {
+    let value = "%(A %(anna lrs) I x P default V 1 C 1 F 1 M 1)";
+    let deleted = "DELETED.user.carl.6B047E5B";
+    let names = [deleted, "news", "news.local", "user.anna", "user.anna.Sent", "user.bob.Left"];
+    let entries: Vec<Entry> = names.map(|name| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).to_vec();
+    let mut disk = host_of(twoskip::emit(&entries, 1));
+    let asked = |io: Io| async move {
+        let mut site = site(&io, Patience::default()).await?;
+        Ok::<_, Error>((site.users(&io).await?, site.owners(&io).await?))
+    };
+    let (users, owners) = drive(&mut disk, asked).finished().expect("a host");
+    let user = |name: &str| Owner::User(name.as_bytes().to_vec());
+    assert_eq!(users, [user("anna")]);
+    assert_eq!(owners, [user("anna"), user("bob"), user("carl"), Owner::Shared]);
+}
+
 /// Of messages that Cyrus has moved to the archive partition the record says so; it may be moved just when it is looked for.
 #[test]
 fn a_message_is_found_on_either_partition_and_a_good_copy_on_the_other_one_counts() {
