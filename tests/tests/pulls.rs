@@ -11,6 +11,7 @@ use cylinder_core::guid::Guid;
 use cylinder_core::io::{Io, LockMode, Place};
 use cylinder_core::pull::Origin;
 use cylinder_core::pull::native::{Greeted, connect};
+use cylinder_core::serve;
 use cylinder_core::source::lock::Patience;
 use cylinder_core::source::site::{Locking, Site};
 use cylinder_core::source::{Ask, config};
@@ -54,6 +55,54 @@ fn annotations_and_quota_roots_come_with_their_folders() {
         assert!(names.contains(&&b"meta/quota/user.anna.Sent"[..]), "{names:?}");
         let notes = entries.iter().find(|(name, _)| name.ends_with("cyrus.mailbox_annotations")).expect("annotations");
         assert!(notes.1.windows(note.len()).any(|w| w == note.as_bytes()));
+    }
+    // Of folders that are left alone, too, and until the file goes.
+    for is_there in [true, false] {
+        world.host.folder(ANNA).deliver(&story::mail(40 + u64::from(is_there), 300));
+        if !is_there {
+            world.host.files.remove("/var/lib/cyrus/quota/a/user.anna.Sent");
+        }
+        world.host.publish(&mut world.there);
+        assert_eq!(alike(&mut world).folders_changed, 1);
+        let states = content(&mut world.here).0.states;
+        assert_eq!(states.iter().any(|state| state.name == b"meta/quota/user.anna.Sent"), is_there);
+    }
+}
+
+/// A header names another user's root, and a client asks for one: neither is theirs.
+#[test]
+fn a_quota_root_of_somebody_else_is_not_given_away() {
+    let mut world = World::new();
+    for (user, limit) in [("anna", 1), ("bob", 2)] {
+        world
+            .host
+            .files
+            .insert(format!("/var/lib/cyrus/quota/{}/user.{user}", &user[..1]), format!("0\n{limit}\n").into_bytes());
+    }
+    world.host.folder("user.anna.Sent").quota_root = Some(String::from("user.bob"));
+    world.host.publish(&mut world.there);
+    alike(&mut world);
+    let states = content(&mut world.here).0.states;
+    let roots: Vec<&[u8]> = states.iter().filter_map(|state| state.name.strip_prefix(b"meta/quota/")).collect();
+    assert_eq!(roots, [b"user.anna"]);
+    for (users, expected) in [(vec![], &["user.anna", "user.bob"][..]), (vec![String::from("anna")], &["user.anna"])] {
+        let settings = serve::Settings { users, ..serving() };
+        let asking = |io: Io| async move {
+            let mut stream = Stream::connect(&io, "imap1", limits()).await?;
+            stream.send(b"CYLINDER - version=1\nPASS imap1 user=anna\nROOT name=user.bob\nEND\n").await?;
+            let mut found = Vec::new();
+            loop {
+                let line = String::from_utf8_lossy(stream.some_line().await?).into_owned();
+                found.extend(
+                    line.strip_prefix("STATE name=meta/quota/").and_then(|rest| Some(rest.split_once(' ')?.0.to_owned())),
+                );
+                if line == "DONE PASS" {
+                    return Ok::<_, Error>(found);
+                }
+            }
+        };
+        let found = join(&mut world.here, &mut world.there, &mut Net::default(), asking, |io| server(io, settings));
+        assert_eq!(found.expect("a pass"), expected);
     }
 }
 
