@@ -101,3 +101,14 @@ fn what_fails_is_told_with_the_command_that_shows_it_again() {
     let backups = steps.iter().filter(|step| matches!(step, Step::Backup { .. })).count();
     assert!(told.iter().filter(|line| line.contains("Backup {")).count() == backups && backups > 20, "{told:#?}");
 }
+
+/// In both nothing was wrong but the judge. 281017: a compaction put its archive in place and could not sync the directory;
+/// runs without news came after it, and a power loss brought back the archive of before, in which there was all that had been
+/// acknowledged and more. 297758: an alarm that nobody had looked at stood in the commit of a run that saw the user again, and
+/// that was taken for a run that had not.
+#[test]
+fn lives_in_which_the_judge_was_wrong_go_well() {
+    for seed in [281_017, 297_758] {
+        live(seed);
+    }
+}

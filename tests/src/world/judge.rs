@@ -70,6 +70,9 @@ pub struct Store {
     lied: bool,
     /// A compaction was cut off: either archive may be there.
     pub was_compacting: bool,
+    /// A compaction has put its archive in place and could not sync the directory. Until somebody commits, a power loss can
+    /// bring back the one before it: its bytes, and what was known of it.
+    pub undone: Option<Box<(Vec<u8>, Store)>>,
 }
 
 impl Store {
@@ -89,6 +92,7 @@ impl Store {
             open_from: None,
             lied: false,
             was_compacting: false,
+            undone: None,
         }
     }
 
@@ -128,7 +132,7 @@ impl Store {
 }
 
 impl World {
-    fn content(&self, n: usize) -> Option<&[u8]> {
+    pub(super) fn content(&self, n: usize) -> Option<&[u8]> {
         self.disks[self.stores[n].disk].content(&archive())
     }
 
@@ -141,6 +145,14 @@ impl World {
     /// The beginning of the archive is what it was.
     pub(super) fn still_there(&self, n: usize) -> Check {
         what_was_acknowledged_is_there(&self.stores[n].bytes, self.content(n))
+    }
+
+    /// After a power loss: if the archive is the one before the last compaction again, so is what must be in it.
+    pub(super) fn perhaps_undo(&mut self, n: usize) {
+        let is_back = |(bytes, _): &&(Vec<u8>, Store)| self.content(n) == Some(&bytes[..]);
+        let Some((_, before)) = self.stores[n].undone.as_deref().filter(is_back).cloned() else { return };
+        let open_from = self.stores[n].open_from.into_iter().chain(before.open_from).min();
+        self.stores[n] = Store { open_from, is_untidy: true, ..before };
     }
 
     /// What a compaction may have dropped at one of these times; the newest, too, if one that came beside it has followed.
@@ -203,6 +215,9 @@ impl World {
             self.raised_alarm(n, &look, report, vanished)?;
         }
         self.settle(n, look.head);
+        if report.commit.is_some() {
+            self.stores[n].undone = None;
+        }
         Ok(())
     }
 
@@ -262,7 +277,8 @@ impl World {
             return Ok(kept);
         }
         let before = store.kept.range(..at.commit.number).next_back().map(|(_, kept)| kept);
-        let is_alarm = at.commit.alarm.is_some_and(|alarm| alarm.after == 0);
+        // One that was not acknowledged stays in later commits, also in those that have seen the user again.
+        let is_alarm = at.commit.alarm.is_some_and(|alarm| alarm.after == 0) && report.is_none_or(|r| r.alarm.is_some());
         if is_alarm && self.was_empty((first, last)) {
             // What the server has lost is still in the archive.
             let is_kept = |state: &Rc<State>| has_all(table, state) && table.folders.len() == state.folders.len();
@@ -342,10 +358,12 @@ impl World {
         let fork = self.disks[disk].clone();
         for again in 0..1 + self.chance.upto(1) {
             self.tally.recoveries += 1;
+            let store = self.stores[n].undone.is_some().then(|| self.stores[n].clone());
             if again > 0 {
                 self.cut_recovery(n);
             }
             let checked = self.mend_and_check(n);
+            store.into_iter().for_each(|store| self.stores[n] = store);
             let mended = std::mem::replace(&mut self.disks[disk], fork.clone());
             checked.map_err(|why| format!("recovery: {why}; {:?}", names_of(&mended.store())))?;
         }
@@ -362,6 +380,7 @@ impl World {
         if let Drive::Crashed = drive(&mut self.disks[disk], |io| acts::reopen(io, settings)) {
             self.tally.fault("power loss in a recovery");
             self.disks[disk].lose_power(&mut Sampler::new(seed));
+            self.perhaps_undo(n);
         }
         self.disks[disk].unplan();
     }
@@ -580,7 +599,7 @@ impl World {
             self.stores[n].kept.insert(at.commit.number, kept);
         }
         self.settle(n, look.head);
-        self.stores[n].lied = lied;
+        (self.stores[n].lied, self.stores[n].undone) = (lied, None);
         let right = match mark {
             Mark::Acknowledge => !self.stores[n].alarm,
             Mark::Hold => self.stores[n].hold,

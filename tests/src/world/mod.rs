@@ -400,7 +400,14 @@ impl World {
     /// What a stop leaves.
     fn stop(&mut self, disk: usize, power: Option<u64>) {
         match power {
-            Some(seed) => self.disks[disk].lose_power(&mut Sampler::new(seed)),
+            Some(seed) => {
+                self.disks[disk].lose_power(&mut Sampler::new(seed));
+                for n in 0..self.stores.len() {
+                    if self.stores[n].disk == disk {
+                        self.perhaps_undo(n);
+                    }
+                }
+            }
             None => self.disks[disk].kill(),
         }
     }
@@ -409,6 +416,7 @@ impl World {
     fn compact(&mut self, n: usize, if_needed: bool, faults: &[Fault]) -> Check {
         let (disk, policy) = (self.stores[n].disk, self.stores[n].policy);
         let begun = self.disks[disk].now();
+        let before = self.content(n).map(<[u8]>::to_vec);
         let settings = acts::compaction(&self.traits, policy, if_needed);
         let mut actors = vec![acts::compact(&self.disks, disk, settings)];
         let (came, curtain) = self.play(disk, &mut actors, faults, &mut Vec::new());
@@ -428,6 +436,13 @@ impl World {
             return Err(String::from("the compaction has not ended"));
         };
         self.say(|| format!("{result:?}"));
+        match (&result, before) {
+            (Err(_), Some(before)) if self.content(n) != Some(&before[..]) => {
+                self.stores[n].undone = Some(Box::new((before, self.stores[n].clone())));
+            }
+            (Ok(Outcome::Done(..)), _) => self.stores[n].undone = None,
+            _ => {}
+        }
         self.after_compaction(n, result, &moments, &came)
     }
 
