@@ -3,7 +3,7 @@
 use crate::disk::SimDisk;
 use crate::drive::drive;
 use crate::host::Host;
-use crate::local::{ANNA, anna, later, settings};
+use crate::local::{ANNA, anna, later, run, settings};
 use crate::net::{Net, join};
 use crate::story;
 use cylinder_core::archive::read::Reader;
@@ -42,14 +42,10 @@ pub fn serving() -> serve::Settings {
     }
 }
 
-async fn site(io: &Io) -> Result<Site, Error> {
-    let conf = config::load(io, b"/etc/imapd.conf", "", VersionLine::V3_6).await?;
-    Site::open(io, conf, None, Locking::AsServer, Patience::default()).await
-}
-
 /// Serves one connection.
 pub async fn server(io: Io, settings: serve::Settings) -> Result<(), Error> {
-    let mut site = site(&io).await?;
+    let conf = config::load(&io, b"/etc/imapd.conf", "", VersionLine::V3_6).await?;
+    let mut site = Site::open(&io, conf, None, Locking::AsServer, Patience::default()).await?;
     serve::serve(&io, &mut site, StreamId(1), "client", &settings).await
 }
 
@@ -60,11 +56,6 @@ pub async fn pull(io: Io) -> Result<(Report, u64), Error> {
     let trips = client.round_trips();
     client.close().await;
     Ok((report?, trips))
-}
-
-async fn local(io: Io) -> Result<Report, Error> {
-    let mut site = site(&io).await?;
-    backup::run(&io, &mut Origin::Local(&mut site), &anna(), &archive_dir(&anna())?, &settings()).await
 }
 
 /// Two hosts, of which the one backs up the other.
@@ -116,7 +107,7 @@ impl World {
     /// The same from the host itself, which has a store of its own.
     pub fn local(&mut self) -> Result<Report, Error> {
         self.settle();
-        drive(&mut self.there, local).finished()
+        drive(&mut self.there, run).finished()
     }
 }
 

@@ -5,20 +5,22 @@ use cylinder_core::archive::read::Reader;
 use cylinder_core::cyrus::conf::VersionLine;
 use cylinder_core::cyrus::db::{Entry, skiplist, twoskip};
 use cylinder_core::cyrus::names::Owner;
-use cylinder_core::error::Error;
+use cylinder_core::error::{Error, Fault};
 use cylinder_core::guid::Guid;
-use cylinder_core::io::{Io, Op, Place};
-use cylinder_core::source::config;
+use cylinder_core::io::{FileKind, Input, Io, Machine, Op, Output, Place, Reply, Stat, Task};
 use cylinder_core::source::lock::Patience;
+use cylinder_core::source::pass::fill_tuples;
 use cylinder_core::source::site::{Locking, Site};
+use cylinder_core::source::{Folder, FolderPaths, config};
 use cylinder_core::store::archive_dir;
-use cylinder_core::time::Span;
+use cylinder_core::time::{Span, Time};
 use cylinder_core::view::When;
 use cylinder_tests::disk::SimDisk;
 use cylinder_tests::drive::{drive, drive_watched};
 use cylinder_tests::host::{CONF, Host};
 use cylinder_tests::local::{ANNA, anna, backup, has, is_good, later, table, world};
 use cylinder_tests::story;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -216,4 +218,55 @@ fn metadata_of_any_size_are_saved_as_they_are() {
         assert!(saved(&mut disk, "cyrus.index") == **index && index.len() > 2 << 20, "an index of {} bytes", index.len());
     }
     is_good(&mut disk);
+}
+
+/// A folder below whose directory nobody may look is told by its name, and costs no other one anything, however many there are.
+#[test]
+fn a_folder_whose_files_cannot_be_looked_at_is_told_alone() {
+    let folder = |n: usize| Folder {
+        name: format!("INBOX.f{n:04}").into_bytes(),
+        id: None,
+        key: Vec::new(),
+        entry: Vec::new(),
+        paths: FolderPaths::elsewhere(),
+        tuples: [None; 4],
+    };
+    let looking = |io: Io| async move {
+        let (mut folders, mut unreadable) = ((0..2500).map(folder).collect(), Vec::new());
+        fill_tuples(&io, &mut folders, &mut unreadable).await.map(|()| (folders, unreadable))
+    };
+    // Of these folders one file each: the first, the last, and one between.
+    let forbidden = [(3, 0), (1023, 3), (1024, 1), (2499, 2)];
+    let (mut task, mut seen) = (Task::new(Time::default(), looking), 0);
+    let (folders, unreadable) = loop {
+        match task.poll_output() {
+            Output::Op(id, Op::StatMany(places)) => {
+                let stat = |n: usize| match forbidden.contains(&(n / 4, n % 4)) {
+                    true => Err(Fault::Os(13)),
+                    // The size tells whose file it is.
+                    false => Ok(Stat { size: n as u64, ..any_stat() }),
+                };
+                let stats = (seen..seen + places.len()).map(stat).collect();
+                seen += places.len();
+                task.handle_input(Time::default(), Input::Done(id, Ok(Reply::Stats(stats))));
+            }
+            Output::Finished(result) => break result.expect("a look"),
+            other => panic!("{other:?}"),
+        }
+    };
+    let names = |n: usize| format!("INBOX.f{n:04}").into_bytes();
+    let told: BTreeSet<Vec<u8>> = unreadable.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(told, forbidden.map(|(n, _)| names(n)).into());
+    assert_eq!(folders.len(), 2500 - forbidden.len());
+    for folder in folders {
+        let n: u64 = String::from_utf8_lossy(&folder.name[b"INBOX.f".len()..]).parse().expect("a number");
+        let sizes = folder.tuples.map(|tuple| tuple.expect("a file").size);
+        assert_eq!(sizes, [0, 1, 2, 3].map(|file| 4 * n + file), "{}", String::from_utf8_lossy(&folder.name));
+    }
+}
+
+fn any_stat() -> Stat {
+    let time = Time::default();
+    let kind = FileKind::Regular;
+    Stat { kind, dev: 1, ino: 1, size: 0, mtime: time, ctime: time, nlink: 1, mode: 0o600, uid: 1, gid: 1 }
 }

@@ -1,26 +1,20 @@
 //! Our client understands what a real backupcyrusd has said (`tests/data/transcripts`), or refuses it; and a run over the stock
 //! dialect makes the archive that a local run makes, as far as that dialect goes.
 
-use cylinder_core::archive::append;
 use cylinder_core::archive::read::Reader;
 use cylinder_core::archive::record::FolderRow;
 use cylinder_core::archive::verify::verify;
+use cylinder_core::backup;
 use cylinder_core::backup::report::{Alarm, Report};
-use cylinder_core::backup::{self, Settings};
 use cylinder_core::cyrus::annotations::{OWNER_TOKEN, emit_key, emit_value};
-use cylinder_core::cyrus::conf::VersionLine;
 use cylinder_core::cyrus::db::{flat, twoskip};
-use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
 use cylinder_core::guid::Guid;
-use cylinder_core::io::{Io, StreamId};
+use cylinder_core::io::Io;
 use cylinder_core::pull::{Message, Origin};
 use cylinder_core::serve;
 use cylinder_core::source::capture::{Capture, Want, Wanted};
-use cylinder_core::source::config;
-use cylinder_core::source::lock::Patience;
 use cylinder_core::source::message::Lacking;
-use cylinder_core::source::site::{Locking, Site};
 use cylinder_core::source::{Ask, MetaFile, Pass};
 use cylinder_core::store::archive_dir;
 use cylinder_core::time::{Span, Time};
@@ -30,7 +24,9 @@ use cylinder_core::wire::stream::Stream;
 use cylinder_tests::disk::SimDisk;
 use cylinder_tests::drive::drive;
 use cylinder_tests::host::Host;
+use cylinder_tests::local::{ANNA, anna, run, settings};
 use cylinder_tests::net::{Net, Way, join};
+use cylinder_tests::pulled;
 use cylinder_tests::said::{client, hear, limits, says, user};
 use cylinder_tests::story;
 use std::collections::BTreeMap;
@@ -504,31 +500,8 @@ fn messages_that_were_not_asked_for_break_the_connection() {
 
 // Whole runs.
 
-const ANNA: &str = "user.anna";
-
-fn anna() -> Owner {
-    user("anna")
-}
-
-fn settings() -> Settings {
-    let archive: append::Settings = story::settings();
-    Settings { archive, source: String::from("test"), archive_id: *b"sixteen bytes id", read_rate: 0 }
-}
-
-async fn site(io: &Io) -> Result<Site, Error> {
-    let conf = config::load(io, b"/etc/imapd.conf", "", VersionLine::V3_6).await?;
-    Site::open(io, conf, None, Locking::AsServer, Patience::default()).await
-}
-
 async fn server(io: Io) -> Result<(), Error> {
-    let settings = serve::Settings {
-        servername: b"imaptest".to_vec(),
-        software: String::from("cylinder test"),
-        idle: Span::from_secs(600),
-        stall: Span::from_secs(60),
-        users: Vec::new(),
-    };
-    serve::serve(&io, &mut site(&io).await?, StreamId(1), "client", &settings).await
+    pulled::server(io, serve::Settings { servername: b"imaptest".to_vec(), ..pulled::serving() }).await
 }
 
 async fn pull(io: Io) -> Result<(Report, u64), Error> {
@@ -537,11 +510,6 @@ async fn pull(io: Io) -> Result<(Report, u64), Error> {
     let trips = client.round_trips();
     client.close().await;
     Ok((report?, trips))
-}
-
-async fn local(io: Io) -> Result<Report, Error> {
-    let mut site = site(&io).await?;
-    backup::run(&io, &mut Origin::Local(&mut site), &anna(), &archive_dir(&anna())?, &settings()).await
 }
 
 /// The host's disk, the backup host's disk, and what publishes changes of the host.
@@ -597,7 +565,7 @@ impl World {
     }
 
     fn local(&mut self) -> Report {
-        drive(&mut self.there, local).finished().expect("a local run")
+        drive(&mut self.there, run).finished().expect("a local run")
     }
 }
 

@@ -187,6 +187,12 @@ impl Naming {
         self.build(name, domain, rest.split(|&c| c == b'.').map(from_caret).collect())
     }
 
+    /// Whether this internal name, of a mailbox or of a quota root, is in the owner's hierarchy. What stands above, such as the
+    /// quota root of a domain, is in nobody's.
+    pub fn is_of(&self, owner: &Owner, internal: &[u8]) -> bool {
+        self.parse_internal(internal).is_ok_and(|name| name.owner() == *owner)
+    }
+
     /// The internal name.
     pub fn internal(&self, name: &MailboxName) -> Vec<u8> {
         let mut out = with_domain(name, b'!');

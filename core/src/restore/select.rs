@@ -566,10 +566,11 @@ impl UserData {
         let name = &file.name[..];
         if let Some(root) = name.strip_prefix(b"meta/quota/") {
             let root = unpercent(root).unwrap_or_else(|| root.to_vec());
-            // One that is not in the owner's hierarchy is not the owner's to set, whoever has put it into the archive.
-            let is_own = |naming: &Naming| naming.parse_internal(&root).is_ok_and(|name| name.owner() == *owner);
+            // One that is not in the owner's hierarchy is not the owner's to set, whoever has put it into the archive. The name
+            // is one of the server that was backed up, which may have read names otherwise than the one that `naming` is of.
+            let is_own = naming.is_of(owner, &root) || Naming::default().is_of(owner, &root);
             match quota::parse(&file.content) {
-                Ok(quota) if is_own(naming) || is_own(&Naming::default()) => self.quotas.push((root, quota)),
+                Ok(quota) if is_own => self.quotas.push((root, quota)),
                 Ok(_) => {}
                 Err(damage) => self.problems.push(damage.into()),
             }

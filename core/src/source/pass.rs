@@ -79,7 +79,7 @@ pub(super) async fn add_quota_roots(
     let own = site.own_quota(owner)?.map(|(root, _)| root);
     let known: BTreeSet<&[u8]> = ask.quota_roots.iter().chain(&own).map(|root| &root[..]).collect();
     let room = QUOTA_ROOTS_MAX.saturating_sub(known.len() + 1);
-    let found = roots.difference(&known).filter(|root| site.is_root_of(owner, root)).take(room);
+    let found = roots.difference(&known).filter(|root| site.naming().is_of(owner, root)).take(room);
     // The name comes from a header: one that can have no file is of no user.
     let candidates: Vec<_> = found.filter_map(|root| Some((quota_name(root), site.quota_file(root).ok()?))).collect();
     if !candidates.is_empty() {

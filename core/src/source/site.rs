@@ -331,11 +331,6 @@ impl Site {
         Ok(Some((root, place)))
     }
 
-    /// Whether a quota root is in the owner's own hierarchy. Those above it, such as a domain's, are nobody's.
-    pub fn is_root_of(&self, owner: &Owner, root: &[u8]) -> bool {
-        self.naming.parse_internal(root).is_ok_and(|name| name.owner() == *owner)
-    }
-
     /// annotations.db.
     pub fn annotations_place(&self) -> Option<Place> {
         Some(self.annotations.place().clone())
