@@ -6,11 +6,12 @@
 //! that has it. Memory: one folder, and what is lost. What must not come in: reading messages, printing.
 
 use crate::archive::read::{Catalogue, CommitAt, Reader};
-use crate::archive::record::{CommitKind, FolderRow};
+use crate::archive::record::{CommitKind, FolderRow, Table};
 use crate::archive::verify::FINDINGS_MAX;
 use crate::error::Error;
 use crate::find::{Version, version};
 use crate::guid::Guid;
+use crate::lacking::{self, Lacking};
 use crate::view::{self, FolderView};
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -58,12 +59,31 @@ pub struct Completeness {
     pub records: u64,
     /// Files that were saved as the server had them, and that no server can read.
     pub notes: Vec<String>,
+    /// What snapshots are known to lack, at most [`FINDINGS_MAX`] of it: the newest snapshot that lacks it, and what.
+    pub lacking: Vec<(u64, Lacking)>,
+    /// Snapshots that are known to lack something.
+    pub lacking_snapshots: u64,
 }
 
 impl Completeness {
     /// True if all that was saved can be had back.
     pub fn is_whole(&self) -> bool {
         self.absent_count == 0 && self.broken.is_empty()
+    }
+
+    /// True if no snapshot is known to lack anything that the user had.
+    pub fn lacks_nothing(&self) -> bool {
+        self.lacking_snapshots == 0
+    }
+
+    fn lack(&mut self, snapshot: u64, table: &Table) {
+        let lacking = lacking::of(table);
+        self.lacking_snapshots += u64::from(!lacking.is_empty());
+        for one in lacking {
+            if self.lacking.len() < FINDINGS_MAX && !self.lacking.iter().any(|(_, known)| *known == one) {
+                self.lacking.push((snapshot, one));
+            }
+        }
     }
 }
 
@@ -83,6 +103,26 @@ pub async fn complete(reader: &Reader, present: &Catalogue, erased: &BTreeSet<Gu
         };
     }
     Ok(search.found)
+}
+
+/// What all snapshots are known to lack, from their tables alone. A table that cannot be read is passed over.
+pub async fn lacks(reader: &Reader) -> Result<Completeness, Error> {
+    let mut found = Completeness::default();
+    let mut next = Some(reader.head().clone());
+    while let Some(commit) = next {
+        if commit.commit.kind == CommitKind::Snapshot {
+            match reader.table(&commit).await {
+                Ok(table) => found.lack(commit.commit.number, &table),
+                Err(Error::Damage(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        next = match reader.previous(&commit).await {
+            Err(Error::Damage(_)) => None,
+            other => other?,
+        };
+    }
+    Ok(found)
 }
 
 /// What a folder is, as far as it matters whether its messages are there: its indexes, and the UIDs that were reported missing.
@@ -111,6 +151,7 @@ impl Search<'_> {
             }
             Err(error) => return Err(error),
         };
+        self.found.lack(number, &table);
         let mut is_whole = true;
         for row in &table.folders {
             let folder = (version(row), row.missing.iter().map(|missing| missing.uid).collect());

@@ -31,6 +31,7 @@ pub mod imap;
 pub mod import;
 pub mod inspect;
 pub mod io;
+pub mod lacking;
 pub mod lines;
 pub mod lost;
 pub mod pull;

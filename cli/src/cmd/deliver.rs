@@ -238,7 +238,7 @@ impl Order {
             (exact.replace, exact.rehearse) = (*replace, self.rehearse);
             let report = exact.run().await;
             client.exit().await;
-            return report;
+            return report.map(|report| with_lacking(report, &selection));
         }
         let (mut client, names) = self.connect(io, password).await?;
         let report = match &self.how {
@@ -257,7 +257,7 @@ impl Order {
             _ => self.add(io, &selection, &mut client, &names).await?,
         };
         client.logout().await;
-        Ok(report)
+        Ok(with_lacking(report, &selection))
     }
 
     /// Adds with the limits lifted, which an administrator does on a connection of its own.
@@ -349,6 +349,12 @@ impl Order {
         }
         Ok(())
     }
+}
+
+/// Names what the snapshot is known to lack of what was asked for.
+fn with_lacking(mut report: Report, selection: &Selection<'_>) -> Report {
+    report.lack(selection.lacking());
+    report
 }
 
 fn line(folder: &FolderReport, rehearse: bool) -> String {

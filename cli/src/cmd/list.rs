@@ -7,11 +7,13 @@ use crate::headers::{self, Top};
 use crate::host::{Outcome, Trouble};
 use crate::output::{self, size};
 use cylinder_core::archive::read::{CommitAt, Reader};
-use cylinder_core::archive::record::{FolderRow, Table};
+use cylinder_core::archive::record::FolderRow;
 use cylinder_core::cyrus::utf7;
 use cylinder_core::error::Error;
 use cylinder_core::escape::{Shown, shown};
 use cylinder_core::guid::Guid;
+use cylinder_core::lacking;
+use cylinder_core::restore::select;
 use cylinder_core::view::{self, FolderView, Locations, MessageRow, When};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -51,6 +53,16 @@ fn folders(args: &List, when: When) -> Outcome {
             ))?;
         }
     }
+    for one in lacking::of(&table) {
+        if args.json {
+            output::json(&json!({
+                "snapshot": at.commit.number, "folder": one.what, "name": decoded(&one.folder), "lacking": one.word,
+                "why": one.why, "next": one.next,
+            }))?;
+        } else {
+            output::line(&format!(" LACKING  {}: {}; {}", name_shown(&one.folder), one.why, one.next))?;
+        }
+    }
     Ok(Exit::Ok)
 }
 
@@ -85,7 +97,7 @@ fn messages(args: &List, when: When, folder: &[u8]) -> Outcome {
     let (view, tops, found) = with_reader(&args.store, &args.user, async |_, reader| {
         let at = view::snapshot(reader, when).await?;
         let table = reader.table(&at).await?;
-        let row = find(&table, folder)?;
+        let row = select::find(&table, folder)?;
         let mut view = view::folder(reader, row).await?;
         let locations = Locations::load(reader).await?;
         view.problems.extend(locations.damage.iter().cloned().map(Error::from));
@@ -110,15 +122,6 @@ fn messages(args: &List, when: When, folder: &[u8]) -> Outcome {
         exit = Exit::Damage;
     }
     Ok(exit)
-}
-
-/// The row of a folder that is named by its internal name, in any case of `INBOX`, or by its name as people read it.
-pub fn find<'a>(table: &'a Table, folder: &[u8]) -> Result<&'a FolderRow, Error> {
-    let by_text = |row: &&FolderRow| decoded(&row.name).as_bytes() == folder;
-    let row = table.folder(folder).or_else(|| table.folders.iter().find(by_text));
-    row.ok_or_else(|| {
-        Error::Refused(format!("there is no folder `{}` in this snapshot; `cylinder list USER` lists all", Shown(folder)))
-    })
 }
 
 fn is_listed(m: &MessageRow, expunged: bool) -> bool {

@@ -10,14 +10,19 @@ use cylinder_core::archive::record::Compacted;
 use cylinder_core::compact::survey;
 use cylinder_core::error::Error;
 use cylinder_core::guid::Guid;
+use cylinder_core::lacking::{self, Lacking};
 use cylinder_core::view;
 use serde_json::json;
+
+/// Things that a snapshot lacks and that are named; the rest is counted.
+const LACKING_NAMED: usize = 10;
 
 /// A snapshot, and what it has.
 struct Counted {
     at: CommitAt,
     folders: u64,
     messages: u64,
+    lacking: Vec<Lacking>,
 }
 
 /// Lists the snapshots of a user, newest first; or tells of the head of the chain.
@@ -44,12 +49,12 @@ async fn counted(reader: &Reader) -> Result<Vec<Counted>, Error> {
     for at in view::snapshots(reader).await? {
         let table = reader.table(&at).await?;
         let messages = table.folders.iter().fold(0u64, |sum, row| sum.saturating_add(row.exists));
-        all.push(Counted { at, folders: table.folders.len() as u64, messages });
+        all.push(Counted { at, folders: table.folders.len() as u64, messages, lacking: lacking::of(&table) });
     }
     Ok(all)
 }
 
-fn tell(args: &Log, Counted { at, folders, messages }: &Counted) -> Result<(), OutputError> {
+fn tell(args: &Log, Counted { at, folders, messages, lacking }: &Counted) -> Result<(), OutputError> {
     let c = &at.commit;
     if args.json {
         return output::json(&json!({
@@ -59,6 +64,9 @@ fn tell(args: &Log, Counted { at, folders, messages }: &Counted) -> Result<(), O
             "messages_stored": c.total_messages, "bytes_stored": c.total_raw,
             "alarm": c.alarm.map(|a| json!({ "before": a.before, "after": a.after })),
             "hold": c.hold.map(output::rfc3339),
+            "lacking": lacking.iter().map(|l| json!({
+                "folder": l.what, "lacking": l.word, "why": l.why, "next": l.next,
+            })).collect::<Vec<_>>(),
             "compacted": c.compacted.map(|p| json!({
                 "time": output::rfc3339(p.time), "commit": p.number, "chain": p.head.to_hex(),
             })),
@@ -71,7 +79,14 @@ fn tell(args: &Log, Counted { at, folders, messages }: &Counted) -> Result<(), O
     if let Some(alarm) = c.alarm {
         line += &format!("  ALARM: {} of {} messages were left", alarm.after, alarm.before);
     }
-    output::line(&line)
+    output::line(&line)?;
+    for Lacking { what, why, .. } in lacking.iter().take(LACKING_NAMED) {
+        output::line(&format!("        LACKS {what}: {why}"))?;
+    }
+    if lacking.len() > LACKING_NAMED {
+        output::line(&format!("        LACKS {} more; `cylinder list` names all", lacking.len() - LACKING_NAMED))?;
+    }
+    Ok(())
 }
 
 /// What holds of the archive as a whole.

@@ -1,7 +1,6 @@
 //! `cylinder show`
 
 use super::archive::{at, with_reader};
-use super::list;
 use crate::args::Show;
 use crate::exit::Exit;
 use crate::host::{Outcome, Trouble};
@@ -9,6 +8,7 @@ use crate::output::{self, OutputError};
 use cylinder_core::archive::read::Reader;
 use cylinder_core::error::Error;
 use cylinder_core::guid::Guid;
+use cylinder_core::restore::select;
 use cylinder_core::view::{self, When};
 use serde_json::json;
 
@@ -63,7 +63,7 @@ async fn resolve(reader: &Reader, word: &str, when: When) -> Result<Guid, Error>
     };
     let at = view::snapshot(reader, when).await?;
     let table = reader.table(&at).await?;
-    let view = view::folder(reader, list::find(&table, folder.as_bytes())?).await?;
+    let view = view::folder(reader, select::find(&table, folder.as_bytes())?).await?;
     let found = view.messages.iter().find(|m| m.record.uid.0 == uid);
     found
         .map(|m| m.guid)

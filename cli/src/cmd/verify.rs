@@ -9,11 +9,12 @@ use cylinder_core::archive::read::Reader;
 use cylinder_core::archive::stream::Sample;
 use cylinder_core::archive::verify::{Verdict, quick, sample};
 use cylinder_core::compact::erase::erased;
-use cylinder_core::complete::{Absent, Broken, Completeness, complete};
+use cylinder_core::complete::{Absent, Broken, Completeness, complete, lacks};
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
 use cylinder_core::escape::shown;
 use cylinder_core::io::{Io, Task};
+use cylinder_core::lacking::Lacking;
 use cylinder_core::store::{self, archive_dir};
 use cylinder_transport_local::Local;
 use serde_json::{Value, json};
@@ -121,7 +122,7 @@ fn one(args: &Verify, driver: &mut Local, owner: &Owner, depth: Depth, threads: 
         let erased = erased(&io, &who).await?;
         let reader = Reader::open(&io, &dir).await?;
         let found = async {
-            let Depth::Messages(lots) = depth else { return Ok((quick(&io, &reader).await?, Completeness::default())) };
+            let Depth::Messages(lots) = depth else { return Ok((quick(&io, &reader).await?, lacks(&reader).await?)) };
             let verdict = sample(&io, &reader, 2 * threads + 2, lots).await?;
             let whole = complete(&reader, &verdict.present, &erased).await?;
             Ok((verdict, whole))
@@ -153,6 +154,9 @@ fn report(args: &Verify, who: &str, v: &Verdict, whole: &Completeness) -> Outcom
         output::json(&to_json(args, who, v, whole))?;
     } else if !is_good {
         damaged(args, who, v, whole)?;
+        lacking(whole)?;
+    } else if !whole.lacks_nothing() {
+        incomplete(who, whole)?;
     } else if !args.quiet {
         let cut = if v.interrupted { "; a run was interrupted, the next backup goes on" } else { "" };
         let (messages, snapshots) = (count(v.messages, "message"), count(v.snapshots, "snapshot"));
@@ -164,7 +168,30 @@ fn report(args: &Verify, who: &str, v: &Verdict, whole: &Completeness) -> Outcom
             output::line(&format!("  and {} more notes", whole.notes.len() - NOTES))?;
         }
     }
-    Ok(if is_good { Exit::Ok } else { Exit::Damage })
+    Ok(match (is_good, whole.lacks_nothing()) {
+        (true, true) => Exit::Ok,
+        (true, false) => Exit::Partial,
+        (false, _) => Exit::Damage,
+    })
+}
+
+/// An archive that has all that was saved, and snapshots that are known to lack something.
+fn incomplete(who: &str, whole: &Completeness) -> Result<(), OutputError> {
+    let snapshots = count(whole.lacking_snapshots, "snapshot");
+    let verb = if whole.lacking_snapshots == 1 { "lacks" } else { "lack" };
+    output::line(&format!("{who}: INCOMPLETE: the archive is not damaged, but {snapshots} {verb} what the user had"))?;
+    lacking(whole)
+}
+
+/// Names what snapshots are known to lack.
+fn lacking(whole: &Completeness) -> Result<(), OutputError> {
+    for (snapshot, Lacking { what, why, next, .. }) in whole.lacking.iter().take(NOTES) {
+        output::line(&format!("  snapshot {snapshot} lacks {what}: {why}; {next}"))?;
+    }
+    if whole.lacking.len() > NOTES {
+        output::line(&format!("  and {} more", whole.lacking.len() - NOTES))?;
+    }
+    Ok(())
 }
 
 fn damaged(args: &Verify, who: &str, v: &Verdict, whole: &Completeness) -> Result<(), OutputError> {
@@ -226,8 +253,9 @@ fn advice(args: &Verify, who: &str, v: &Verdict, whole: &Completeness) -> (Strin
 
 fn to_json(args: &Verify, who: &str, v: &Verdict, whole: &Completeness) -> Value {
     let (means, next) = advice(args, who, v, whole);
-    let is_good = v.is_good() && whole.is_whole();
-    let told = |text: String| if is_good { Value::Null } else { text.into() };
+    let is_sound = v.is_good() && whole.is_whole();
+    let is_good = is_sound && whole.lacks_nothing();
+    let told = |text: String| if is_sound { Value::Null } else { text.into() };
     json!({
         "user": who, "good": is_good, "interrupted": v.interrupted, "bytes": v.file_bytes, "content_bytes": v.raw_bytes,
         "members": v.members, "entries": v.entries, "messages": v.messages, "commits": v.commits, "snapshots": v.snapshots,
@@ -242,6 +270,10 @@ fn to_json(args: &Verify, who: &str, v: &Verdict, whole: &Completeness) -> Value
         })).collect::<Vec<_>>(),
         "broken": whole.broken.iter().map(|b| json!({
             "snapshot": b.snapshot, "folder": b.folder.as_ref().map(|name| shown(name)), "what": b.what,
+        })).collect::<Vec<_>>(),
+        "lacking_snapshots": whole.lacking_snapshots,
+        "lacking": whole.lacking.iter().map(|(snapshot, l)| json!({
+            "snapshot": snapshot, "folder": l.what, "lacking": l.word, "why": l.why, "next": l.next,
         })).collect::<Vec<_>>(),
         "snapshots_incomplete": whole.incomplete, "index_records": whole.records, "notes": whole.notes,
         "means": told(means), "next": told(next),

@@ -10,6 +10,7 @@ use crate::guid::Guid;
 use crate::io::Tuple;
 use crate::lines::{Line, Words, lines, parse_number, parse_time};
 use crate::time::Time;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -21,6 +22,11 @@ pub const COMMIT_MAX: usize = 64 << 10;
 pub const TABLE_MAX: u64 = 1 << 30;
 /// The longest list of messages: some 100 million.
 pub const LIST_MAX: u64 = 4 << 30;
+
+/// The longest name of a folder that a snapshot is said to lack: Cyrus takes names of up to 490 bytes.
+const NAME_MAX: usize = 4096;
+/// The longest reason why it lacks one.
+const WORD_MAX: usize = 64;
 
 const COMMIT_MAGIC: &str = "cylinder-commit 1";
 const TABLE_MAGIC: &str = "cylinder-folders 1";
@@ -71,6 +77,8 @@ pub struct Table {
     pub folders: Vec<FolderRow>,
     /// Other files and links in byte order of their names.
     pub states: Vec<StateRow>,
+    /// What the user had and this snapshot is known to lack; written in order, each once.
+    pub lacking: Vec<LackingRow>,
 }
 
 /// A database of the server.
@@ -169,6 +177,50 @@ pub struct MissingRow {
     pub found: Option<Guid>,
 }
 
+/// Why a snapshot lacks a folder.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Lack {
+    /// It was saved, and damage to the archive has taken its index.
+    IndexLost,
+    /// The server has it, and it could not be saved.
+    NotSaved,
+    /// The server has its entry, and what lies on its disk cannot be read.
+    Unreadable,
+    /// A word of a newer version.
+    Other(String),
+}
+
+impl Lack {
+    const ALL: [(Lack, &'static str); 3] =
+        [(Lack::IndexLost, "index-lost"), (Lack::NotSaved, "not-saved"), (Lack::Unreadable, "unreadable")];
+
+    /// The word in the table.
+    pub fn word(&self) -> &str {
+        match self {
+            Lack::Other(word) => word,
+            known => Lack::ALL.iter().find(|(lack, _)| lack == known).map_or("", |(_, word)| word),
+        }
+    }
+
+    /// What a word in a table means.
+    pub fn of(word: &str) -> Lack {
+        let known = Lack::ALL.into_iter().find(|(_, known)| *known == word);
+        known.map_or_else(|| Lack::Other(String::from(word)), |(lack, _)| lack)
+    }
+}
+
+/// A folder that the user had and of which the snapshot is known to lack something: all of it, or, where there is a
+/// [`FolderRow`] of this name too, whatever came since the state in that row.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct LackingRow {
+    /// Internal name relative to the owner.
+    pub name: Vec<u8>,
+    /// Why.
+    pub why: Lack,
+    /// uniqueid, if it is known.
+    pub id: Option<Vec<u8>>,
+}
+
 /// A file or link that belongs to no folder.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StateRow {
@@ -259,6 +311,15 @@ impl Table {
                 }
             }
         }
+        let rows: BTreeSet<&LackingRow> = self.lacking.iter().collect();
+        for row in rows {
+            let mut line = Line::new(&mut out, "lacking");
+            line.text("name", &row.name);
+            line.text("why", row.why.word().as_bytes());
+            if let Some(id) = &row.id {
+                line.text("id", id);
+            }
+        }
         out.into_bytes()
     }
 
@@ -284,6 +345,7 @@ impl Table {
                     row.missing.push(MissingRow::parse(&words)?);
                 }
                 b"state" => table.states.push(StateRow::parse(&words)?),
+                b"lacking" => table.lacking.push(LackingRow::parse(&words)?),
                 _ => {}
             }
         }
@@ -351,6 +413,18 @@ impl MissingRow {
         let found = Absence::ALL.iter().find(|(_, w)| *w == why);
         let (why, _) = found.ok_or_else(|| words.damage("why", &why, "a known reason"))?;
         Ok(MissingRow { uid: words.number("uid")?, guid: words.guid_opt("guid")?, why: *why, found: words.guid_opt("found")? })
+    }
+}
+
+impl LackingRow {
+    fn parse(words: &Words<'_>) -> Result<LackingRow, Damage> {
+        let (name, why) = (words.bytes("name")?, words.string("why")?);
+        if name.len() > NAME_MAX || why.len() > WORD_MAX {
+            let found = format!("{} and {} bytes", name.len(), why.len());
+            return Err(words.damage("lacking", &found, "a name and a word as a server and a reason have them"));
+        }
+        let id = if words.get("id").is_some() { Some(words.bytes("id")?) } else { None };
+        Ok(LackingRow { name, why: Lack::of(&why), id })
     }
 }
 
@@ -808,7 +882,44 @@ mod tests {
                     content: StateContent::Link { target: b"a b".to_vec(), at },
                 },
             ],
+            lacking: vec![
+                LackingRow { name: b"INBOX.a b%c\n".to_vec(), why: Lack::Unreadable, id: Some(b"x2".to_vec()) },
+                LackingRow { name: b"INBOX.gone".to_vec(), why: Lack::IndexLost, id: None },
+                LackingRow { name: b"INBOX.gone".to_vec(), why: Lack::Other("a new\nword".into()), id: Some(b"".to_vec()) },
+            ],
         }
+    }
+
+    #[test]
+    fn what_a_snapshot_lacks_is_written_in_order_and_read_whatever_its_reason() {
+        let mut rows = table().lacking;
+        rows.reverse();
+        rows.push(rows[0].clone());
+        let text = Table { lacking: rows, ..table() }.emit();
+        assert_eq!(text, table().emit());
+        let text = String::from_utf8(text).unwrap();
+        assert!(
+            text.ends_with("lacking name=INBOX.gone why=index-lost\nlacking name=INBOX.gone why=a%20new%0Aword id=\n"),
+            "{text}"
+        );
+        // Who reads the line passes over words of it that are not known yet.
+        let newer = "cylinder-folders 1\nlacking name=INBOX.x why=not-saved said=because\n";
+        let row = LackingRow { name: b"INBOX.x".to_vec(), why: Lack::NotSaved, id: None };
+        assert_eq!(Table::parse(newer.as_bytes()).unwrap().lacking, [row]);
+        for bad in ["lacking why=not-saved", "lacking name=x", "lacking name=%zz why=x"] {
+            assert!(Table::parse(format!("cylinder-folders 1\n{bad}\n").as_bytes()).is_err(), "{bad}");
+        }
+        for (name, why) in [(NAME_MAX + 1, 1), (1, WORD_MAX + 1)] {
+            let line = format!("lacking name={} why={}", "n".repeat(name), "w".repeat(why));
+            assert!(Table::parse(format!("cylinder-folders 1\n{line}\n").as_bytes()).is_err());
+        }
+    }
+
+    #[test]
+    fn the_table_of_a_snapshot_that_lacks_nothing_says_nothing_of_it() {
+        let text = Table { lacking: Vec::new(), ..table() }.emit();
+        assert!(!text.windows(7).any(|word| word == b"lacking"));
+        assert_eq!(Table::parse(&text).unwrap().lacking, []);
     }
 
     /// Found by fuzzing: a line with two sizes was a file of the one size with a tuple of the other.

@@ -91,6 +91,7 @@ impl Way {
 /// Tells what an export would do, and does nothing.
 pub async fn plan(selection: &Selection<'_>) -> Result<(Vec<FolderPlan>, Report), Error> {
     let (mut plans, mut names, mut report) = (Vec::new(), Names::default(), Report::default());
+    report.lack(selection.lacking());
     for n in 0..selection.len() {
         let Some(folder) = selection.folder(n).await? else { continue };
         let path = names.of_folder(&folder.name);
@@ -137,6 +138,7 @@ pub async fn export<S: Shelf>(
     for problem in &selection.problems {
         export.report.fail_with("archive", problem);
     }
+    export.report.lack(selection.lacking());
     if selection.wish.scope == Scope::All && !selection.wish.is_filtered() {
         export.user().await?;
     }

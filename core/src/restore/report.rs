@@ -1,6 +1,7 @@
 //! What came of a restore. What must not come in: printing.
 
 use crate::error::Error;
+use crate::lacking::Lacking;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -60,6 +61,11 @@ impl Report {
     /// True if all that was meant is there.
     pub fn is_clean(&self) -> bool {
         self.failed.count == 0
+    }
+
+    /// What the snapshot is known to lack of what was asked for.
+    pub fn lack(&mut self, lacking: Vec<Lacking>) {
+        lacking.into_iter().for_each(|l| self.failed.add(l.what, l.why, &l.next));
     }
 
     /// What an archive could not give.

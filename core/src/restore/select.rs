@@ -11,7 +11,7 @@
 
 use super::fields;
 use crate::archive::read::{CommitAt, Reader};
-use crate::archive::record::{Absence, FolderRow, MessageAt, StateContent, Table};
+use crate::archive::record::{Absence, FolderRow, LackingRow, MessageAt, StateContent, Table};
 use crate::cyrus::annotations::{self, OWNER_TOKEN};
 use crate::cyrus::db::{Db, Order, Trouble, flat, pages::Pages};
 use crate::cyrus::header::Header;
@@ -22,6 +22,7 @@ use crate::cyrus::{index, seen, subs, utf7};
 use crate::error::{Damage, Error};
 use crate::escape::{Shown, unpercent};
 use crate::guid::Guid;
+use crate::lacking::{self, Lacking};
 use crate::source::{MAILBOX_ANNOTATIONS, MetaFile};
 use crate::time::Time;
 use crate::view::{self, Locations, MessageRow, When};
@@ -338,6 +339,13 @@ impl<'a> Selection<'a> {
     /// Where each message of the archive is.
     pub fn locations(&self) -> &Locations {
         &self.locations
+    }
+
+    /// What the snapshot is known to lack of the folders in the scope. Each way of restoring must name it: not all that was
+    /// asked for is there.
+    pub fn lacking(&self) -> Vec<Lacking> {
+        let is_meant = |lacking: &Lacking| is_in_scope(&self.owner, &self.table, &self.wish, &lacking.folder);
+        lacking::of(&self.table).into_iter().filter(is_meant).collect()
     }
 
     /// How many folders are in the scope, those that turn out to have no selected message among them.
@@ -684,12 +692,17 @@ fn in_scope(owner: &Owner, table: &Table, wish: &Wish) -> Result<Vec<usize>, Err
         Scope::Folders(names) => {
             let mut found = BTreeSet::new();
             for name in names {
-                found.extend(place(find(table, name)?));
+                match find(table, name) {
+                    Ok(row) => found.extend(place(row)),
+                    // It is named as what the snapshot lacks; the others are there.
+                    Err(_) if find_lacking(table, name).is_some() => {}
+                    Err(error) => return Err(error),
+                }
             }
             Ok(found.into_iter().collect())
         }
         Scope::Subtree(name) => {
-            let top = find(table, name)?.name.clone();
+            let top = top(table, name)?;
             let below = [&top[..], b"."].concat();
             // A deleted folder has the time of its deletion behind its name: those below it stand beside it.
             let rows = table.folders.iter().enumerate();
@@ -698,11 +711,44 @@ fn in_scope(owner: &Owner, table: &Table, wish: &Wish) -> Result<Vec<usize>, Err
     }
 }
 
+/// True if the folder of this name is meant, be it in the snapshot or lacking.
+fn is_in_scope(owner: &Owner, table: &Table, wish: &Wish, folder: &[u8]) -> bool {
+    match &wish.scope {
+        Scope::All => wish.kind != Kind::Visible || !is_deleted_folder(owner, folder),
+        Scope::Folders(names) => names.iter().any(|name| is_named(folder, name)),
+        Scope::Subtree(name) => top(table, name)
+            .is_ok_and(|top| folder.strip_prefix(&top[..]).is_some_and(|rest| rest.is_empty() || rest[0] == b'.')),
+    }
+}
+
+/// The name in the archive of the folder at the top of a subtree, be it in the snapshot or lacking.
+fn top(table: &Table, name: &[u8]) -> Result<Vec<u8>, Error> {
+    match (find(table, name), find_lacking(table, name)) {
+        (Ok(row), _) => Ok(row.name.clone()),
+        (Err(_), Some(row)) => Ok(row.name.clone()),
+        (Err(error), None) => Err(error),
+    }
+}
+
+/// True if this is the folder's name in the archive, or as people read it.
+fn is_named(folder: &[u8], name: &[u8]) -> bool {
+    folder == name || utf7::decode(folder).as_bytes() == name
+}
+
+/// The row of a folder of this name that the snapshot is known to lack.
+fn find_lacking<'t>(table: &'t Table, name: &[u8]) -> Option<&'t LackingRow> {
+    table.lacking.iter().find(|row| is_named(&row.name, name))
+}
+
 /// The row of a folder that is named by its name in the archive, or as people read it.
 pub fn find<'t>(table: &'t Table, folder: &[u8]) -> Result<&'t FolderRow, Error> {
     let by_text = |row: &&FolderRow| utf7::decode(&row.name).as_bytes() == folder;
     let row = table.folder(folder).or_else(|| table.folders.iter().find(by_text));
     row.ok_or_else(|| {
-        Error::Refused(format!("there is no folder `{}` in this snapshot; `cylinder list USER` lists all", Shown(folder)))
+        let folder_shown = Shown(folder);
+        Error::Refused(match lacking::of(table).into_iter().find(|lacking| is_named(&lacking.folder, folder)) {
+            Some(Lacking { why, next, .. }) => format!("this snapshot lacks the folder `{folder_shown}`: {why}; {next}"),
+            None => format!("there is no folder `{folder_shown}` in this snapshot; `cylinder list USER` lists all"),
+        })
     })
 }

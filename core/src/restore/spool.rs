@@ -223,6 +223,7 @@ async fn database(io: &Io, path: &[u8], name: &str) -> Result<Option<Vec<Entry>>
 /// Tells where folders would go, and does nothing.
 pub async fn plan(selection: &Selection<'_>, site: &Site<'_>) -> Result<(Vec<FolderPlan>, Report), Error> {
     let (mut plans, mut report) = (Vec::new(), Report::default());
+    report.lack(selection.lacking());
     for n in 0..selection.len() {
         let Some(folder) = selection.folder(n).await? else { continue };
         match site.place(selection, &folder) {
@@ -256,6 +257,7 @@ pub async fn restore(
     for problem in &selection.problems {
         work.report.fail_with("archive", problem);
     }
+    work.report.lack(selection.lacking());
     let mut user = User { io, selection, site, ahead, shelf, work, begun: Vec::new(), ways: Vec::new() };
     for n in 0..selection.len() {
         if let Some(folder) = selection.folder(n).await? {

@@ -2,6 +2,8 @@
 //!
 //! What must not come in: printing.
 
+use crate::lacking::Lacking;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -80,6 +82,11 @@ impl Report {
     /// The sum of something over all folders.
     pub fn sum(&self, of: impl Fn(&FolderReport) -> u64) -> u64 {
         self.folders.iter().map(of).fold(0, u64::saturating_add)
+    }
+
+    /// Adds what the snapshot is known to lack of what was asked for.
+    pub fn lack(&mut self, lacking: Vec<Lacking>) {
+        lacking.into_iter().for_each(|l| self.fail(l.what, format!("{}; {}", l.why, l.next)));
     }
 
     /// Adds a failure that belongs to no folder.
