@@ -124,7 +124,7 @@ pub async fn find(reader: &Reader, scope: Scope, query: &Query) -> Result<Found,
 }
 
 /// The folders of a snapshot whose versions are not among those that were seen.
-async fn news(
+pub(crate) async fn news(
     reader: &Reader,
     at: &CommitAt,
     seen: &mut BTreeSet<Version>,

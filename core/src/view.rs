@@ -197,6 +197,11 @@ impl Locations {
         self.messages.binary_search_by_key(guid, |m| m.guid).ok().map(|at| self.messages[at])
     }
 
+    /// All of them, in ascending order of SHA-1.
+    pub fn all(&self) -> &[MessageAt] {
+        &self.messages
+    }
+
     /// How many messages there are.
     pub fn len(&self) -> usize {
         self.messages.len()

@@ -443,18 +443,47 @@ fn messages_are_found_by_guid_message_id_and_date() {
         .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["internaldate"].as_str().expect("a date").to_owned())
         .collect();
     let guid = Guid::of(&mail(7)).to_hex();
-    let cases: [(&[&str], u64); 5] = [
-        (&["--guid", &guid], 1),
-        (&["--message-id", "<7@example.org>", "--message-id", "8@example.org"], 2),
-        (&["--message-id", "nobody@example.org"], 0),
-        (&["INBOX", "--since", &dates[5]], dates.iter().filter(|date| **date >= dates[5]).count() as u64),
-        (&["INBOX", "--until", "1970-01-02"], 0),
+    let cases: [(&[&str], u64, i32); 6] = [
+        (&["--guid", &guid], 1, 0),
+        (&["--message-id", "<7@example.org>", "--message-id", "8@example.org"], 2, 0),
+        (&["--message-id", "<7@example.org>", "--message-id", "nobody@example.org"], 1, 3),
+        (&["--message-id", "nobody@example.org"], 0, 3),
+        (&["INBOX", "--since", &dates[5]], dates.iter().filter(|date| **date >= dates[5]).count() as u64, 0),
+        (&["INBOX", "--until", "1970-01-02"], 0, 0),
     ];
-    for (n, (words, expected)) in cases.into_iter().enumerate() {
+    for (n, (words, expected, exit)) in cases.into_iter().enumerate() {
         let dir = store.beside(&format!("out{n}"));
-        let output = run_for(store.command(&["restore", "anna", "--json", "--dir"]).arg(&dir).args(words), 0);
+        let output = run_for(store.command(&["restore", "anna", "--json", "--dir"]).arg(&dir).args(words), exit);
         let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!(told["messages"], expected, "{words:?}: {told}");
+    }
+}
+
+/// Where a message is that is not among what was asked for, though the archive has it.
+#[test]
+fn a_message_outside_of_what_was_asked_for_is_told_with_its_place() {
+    let (store, mut spool) = store_with(|spool| {
+        for folder in ["INBOX.one", "INBOX.two"] {
+            spool.create_folder(folder).expect("a folder");
+        }
+        spool.deliver("INBOX.one", &mail(1)).expect("a message");
+        spool.deliver("INBOX.two", &mail(2)).expect("a message");
+    });
+    spool.delete_folder("INBOX.two").expect("a folder");
+    spool.save().expect("an index");
+    run_for(&mut store.backup(spool.root(), "anna"), 0);
+    let cases: [(&[&str], &str); 4] = [
+        (
+            &["INBOX", "--message-id", "1@example.org"],
+            "is in snapshot 2 (INBOX.one/1), but is not selected by the other options",
+        ),
+        (&["--until", "1970-01-02", "--message-id", "1@example.org"], "is in snapshot 2 (INBOX.one/1), but is not selected"),
+        (&["--message-id", "2@example.org"], "is not in snapshot 2; snapshot 1 of "),
+        (&["--guid", &Guid::of(&mail(2)).to_hex()], "is the newest that has it (INBOX.two/1): --at 1"),
+    ];
+    for (words, expected) in cases {
+        let output = run_for(store.command(&["restore", "anna", "--tar"]).args(words), 3);
+        assert!(err(&output).contains(expected), "{words:?}: {}", err(&output));
     }
 }
 

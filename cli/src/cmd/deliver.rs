@@ -13,6 +13,7 @@ use cylinder_core::cyrus::utf7;
 use cylinder_core::error::Error;
 use cylinder_core::imap::client::Client;
 use cylinder_core::io::Io;
+use cylinder_core::restore::absent::absent;
 use cylinder_core::restore::select::{Kind, Selection, Wish};
 use cylinder_core::restore::server::deliver::OverQuota;
 use cylinder_core::restore::server::exact::Exact;
@@ -231,33 +232,42 @@ impl Order {
         if !self.quiet {
             eprintln!("cylinder: snapshot {} of {taken}", selection.at.commit.number);
         }
+        let mut report = self.onto(io, &selection, password).await?;
+        if report.ended_early.is_none() {
+            report.miss(absent(&selection).await?);
+        }
+        Ok(report)
+    }
+
+    /// Puts the selection onto the server, in the way that was chosen.
+    async fn onto(&self, io: &Io, selection: &Selection<'_>, password: &[u8]) -> Result<Report, Error> {
         if let How::Exact { replace, partition } = &self.how {
             let mut client = self.server.replication(io, password).await?;
-            let mut exact = Exact::new(io, &selection, &mut client);
+            let mut exact = Exact::new(io, selection, &mut client);
             exact.partition = partition.as_ref().map(|name| name.as_bytes().to_vec());
             (exact.replace, exact.rehearse) = (*replace, self.rehearse);
             let report = exact.run().await;
             client.exit().await;
-            return report.map(|report| with_lacking(report, &selection));
+            return report.map(|report| with_lacking(report, selection));
         }
         let (mut client, names) = self.connect(io, password).await?;
         let report = match &self.how {
             How::Flags => {
-                let planned = flags::restore(io, &selection, &mut client, &names, true).await?;
+                let planned = flags::restore(io, selection, &mut client, &names, true).await?;
                 if self.rehearse {
                     planned
                 } else {
                     self.announce(&planned);
-                    flags::restore(io, &selection, &mut client, &names, false).await?
+                    flags::restore(io, selection, &mut client, &names, false).await?
                 }
             }
             _ if self.over_quota == OverQuota::Lift && !self.rehearse => {
-                self.add_over_quota(io, &selection, &mut client, &names, password).await?
+                self.add_over_quota(io, selection, &mut client, &names, password).await?
             }
-            _ => self.add(io, &selection, &mut client, &names).await?,
+            _ => self.add(io, selection, &mut client, &names).await?,
         };
         client.logout().await;
-        Ok(with_lacking(report, &selection))
+        Ok(with_lacking(report, selection))
     }
 
     /// Adds with the limits lifted, which an administrator does on a connection of its own.

@@ -6,6 +6,7 @@
 //!
 //! What must not come in: where files go ([`super::shelf`]).
 
+use super::absent::absent;
 use super::bodies::{Bodies, Next};
 use super::draft::Draft;
 use super::forms::{self, Lf, Mbox};
@@ -97,6 +98,7 @@ pub async fn plan(selection: &Selection<'_>) -> Result<(Vec<FolderPlan>, Report)
         let path = names.of_folder(&folder.name);
         plans.push(look(&folder, path, &mut report));
     }
+    report.miss(absent(selection).await?);
     Ok((plans, report))
 }
 
@@ -149,6 +151,7 @@ pub async fn export<S: Shelf>(
         }
     }
     export.messages(ways).await?;
+    export.report.miss(absent(selection).await?);
     Ok(export.report)
 }
 

@@ -4,6 +4,7 @@
 //! messages. It is read a folder at a time. Message files come from [`bodies`], in the order of the archive, whatever the order
 //! of the folders. What must not come in: servers and their protocols, but in [`server`].
 
+pub mod absent;
 pub mod bodies;
 pub mod draft;
 pub mod export;

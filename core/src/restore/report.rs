@@ -68,6 +68,11 @@ impl Report {
         lacking.into_iter().for_each(|l| self.failed.add(l.what, l.why, &l.next));
     }
 
+    /// What was asked for and is not in the snapshot.
+    pub fn miss(&mut self, notes: Vec<Note>) {
+        notes.into_iter().for_each(|Note { what, why, next }| self.failed.add(what, why, &next));
+    }
+
     /// What an archive could not give.
     pub fn fail_with(&mut self, what: impl Into<String>, error: &Error) {
         let next = match error {

@@ -9,6 +9,7 @@
 //!
 //! What must not come in: where things are restored to.
 
+use super::absent::{self, Seen};
 use super::fields;
 use crate::archive::read::{CommitAt, Reader};
 use crate::archive::record::{Absence, FolderRow, LackingRow, MessageAt, StateContent, Table};
@@ -29,6 +30,7 @@ use crate::view::{self, Locations, MessageRow, When};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 
 /// Bytes of a message that are looked at for its Message-ID, and how many if its header does not end there.
 const TOP: usize = 16 << 10;
@@ -46,6 +48,20 @@ pub enum Scope {
     /// All.
     All,
 }
+
+impl Scope {
+    /// The folders that are named.
+    fn names(&self) -> &[Vec<u8>] {
+        match self {
+            Scope::Folders(names) => names,
+            Scope::Subtree(name) => core::slice::from_ref(name),
+            Scope::All => &[],
+        }
+    }
+}
+
+/// Takes the beginning of a message, or why it cannot be read.
+type Take<'a> = dyn FnMut(Guid, Result<&[u8], Error>) + 'a;
 
 /// Which messages of a folder.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -302,6 +318,7 @@ pub struct Selection<'a> {
     alive: Vec<Guid>,
     /// uniqueids of the living folders of the newest snapshot; only for [`Kind::Deleted`].
     living: BTreeSet<Vec<u8>>,
+    seen: RefCell<Seen>,
 }
 
 impl<'a> Selection<'a> {
@@ -309,6 +326,11 @@ impl<'a> Selection<'a> {
     pub async fn open(reader: &'a Reader, owner: &Owner, when: When, wish: Wish) -> Result<Selection<'a>, Error> {
         let at = view::snapshot(reader, when).await?;
         let table = reader.table(&at).await?;
+        for name in wish.scope.names() {
+            if find(&table, name).is_err() && find_lacking(&table, name).is_none() {
+                return Err(absent::no_folder(reader, &at, name).await?);
+            }
+        }
         let folders = in_scope(owner, &table, &wish)?;
         let locations = Locations::load(reader).await?;
         let mut selection = Selection {
@@ -323,6 +345,7 @@ impl<'a> Selection<'a> {
             folders,
             alive: Vec::new(),
             living: BTreeSet::new(),
+            seen: RefCell::default(),
         };
         selection.style = selection.key_style().await?;
         if selection.wish.kind == Kind::Deleted {
@@ -371,12 +394,28 @@ impl<'a> Selection<'a> {
         if !self.wish.message_ids.is_empty() {
             self.keep_ids(&mut folder).await?;
         }
+        let mut seen = self.seen.borrow_mut();
+        seen.folders.insert(n);
+        let named = folder.messages.iter().map(|m| m.row.guid).filter(|guid| self.wish.guids.contains(guid));
+        seen.guids.extend(named);
+        drop(seen);
         let is_wanted = match self.wish.kind {
             _ if !folder.messages.is_empty() => true,
             Kind::Deleted => !self.living.contains(&row.id) && !self.is_picky(),
             _ => !self.is_picky(),
         };
         Ok(is_wanted.then_some(folder))
+    }
+
+    /// The folders of the scope that nobody has read yet.
+    pub(super) fn unread(&self) -> Vec<usize> {
+        let seen = self.seen.borrow();
+        (0..self.len()).filter(|n| !seen.folders.contains(n)).collect()
+    }
+
+    /// What of the messages that were named the folders had that were read.
+    pub(super) fn seen(&self) -> Seen {
+        self.seen.borrow().clone()
     }
 
     /// True if folders without a selected message are not wanted.
@@ -441,26 +480,37 @@ impl<'a> Selection<'a> {
 
     /// Leaves only messages with a wanted Message-ID. Those whose headers cannot be read are left out and told.
     async fn keep_ids(&self, folder: &mut Folder) -> Result<(), Error> {
-        let mut wanted: Vec<MessageAt> = folder.messages.iter().filter_map(|m| m.body.at()).collect();
-        let mut found = BTreeSet::new();
+        let wanted: Vec<MessageAt> = folder.messages.iter().filter_map(|m| m.body.at()).collect();
+        let (mut found, mut ids) = (BTreeSet::new(), BTreeSet::new());
+        let mut take = |guid: Guid, top: Result<&[u8], Error>| match top {
+            Ok(top) => {
+                let id = fields::field(top, "Message-ID").map(|id| fields::bare_id(&id).to_vec());
+                if let Some(id) = id.filter(|id| self.wish.message_ids.contains(id)) {
+                    ids.insert(id);
+                    found.insert(guid);
+                }
+            }
+            Err(error) => folder.problems.push(error),
+        };
+        self.headers(wanted, &mut take).await?;
+        folder.messages.retain(|m| m.body.at().is_some_and(|at| found.contains(&at.guid)));
+        self.seen.borrow_mut().ids.append(&mut ids);
+        Ok(())
+    }
+
+    /// Gives the beginning of each of these messages to `take`, with all of the header unless that is too long.
+    pub(super) async fn headers(&self, mut wanted: Vec<MessageAt>, take: &mut Take<'_>) -> Result<(), Error> {
         for max in [TOP, TOP_MAX] {
             wanted.sort();
             wanted.dedup();
             let mut cut = Vec::new();
-            let mut take = |m: &MessageAt, top: Result<&[u8], Error>| match top {
+            let mut each = |m: &MessageAt, top: Result<&[u8], Error>| match top {
                 Ok(top) if top.len() == max && max < TOP_MAX && !fields::has_whole_header(top) => cut.push(*m),
-                Ok(top) => {
-                    let id = fields::field(top, "Message-ID");
-                    if id.is_some_and(|id| self.wish.message_ids.contains(fields::bare_id(&id))) {
-                        found.insert(m.guid);
-                    }
-                }
-                Err(error) => folder.problems.push(error),
+                top => take(m.guid, top),
             };
-            self.reader.tops(&mut wanted, max, 0, &mut take).await?;
+            self.reader.tops(&mut wanted, max, 0, &mut each).await?;
             wanted = cut;
         }
-        folder.messages.retain(|m| m.body.at().is_some_and(|at| found.contains(&at.guid)));
         Ok(())
     }
 

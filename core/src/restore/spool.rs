@@ -9,10 +9,11 @@
 //!
 //! What must not come in: a server that runs.
 
+use super::absent::absent;
 use super::bodies::{Bodies, Next};
 use super::draft::Draft;
 use super::export::FolderPlan;
-use super::report::Report;
+use super::report::{Note, Report};
 use super::select::{Annotation, Body, Folder, Scope, Selection, UserData, records};
 use super::shelf::{Dir, Put, Shelf, is_fatal};
 use crate::archive::record::{FolderRow, MessageAt};
@@ -77,6 +78,8 @@ pub struct Site<'a> {
     /// The same the other way round.
     ids: BTreeMap<Vec<u8>, Vec<u8>>,
     stamp: String,
+    /// Everybody of the store is restored, and nobody was named.
+    is_for_all: bool,
 }
 
 /// A message and where it goes.
@@ -127,7 +130,7 @@ impl<'a> Site<'a> {
         let Civil { year, month, day, hour, minute, second } = Civil::from_time(io.now());
         let stamp = format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z");
         let (known, ids) = (BTreeMap::new(), BTreeMap::new());
-        let mut site = Site { conf, paths, naming, style, known, ids, stamp };
+        let mut site = Site { conf, paths, naming, style, known, ids, stamp, is_for_all: must_be_empty };
         site.look_at_mailboxes(io).await?;
         if must_be_empty && let Some(name) = site.known.keys().next() {
             let why = format!("the server has mailboxes already, such as {}; --all-users is for an empty one", shown(name));
@@ -235,6 +238,7 @@ pub async fn plan(selection: &Selection<'_>, site: &Site<'_>) -> Result<(Vec<Fol
             Err(error) => report.fail_with(shown(&folder.name), &error),
         }
     }
+    miss(selection, site, &mut report).await?;
     Ok((plans, report))
 }
 
@@ -268,6 +272,17 @@ pub async fn restore(
     user.messages().await?;
     if selection.wish.scope == Scope::All {
         user.files().await?;
+    }
+    miss(selection, site, &mut work.report).await
+}
+
+/// What was asked for and is not in the snapshot. Of everybody those are meant who were there then.
+async fn miss(selection: &Selection<'_>, site: &Site<'_>, report: &mut Report) -> Result<(), Error> {
+    let notes = absent(selection).await?;
+    if site.is_for_all {
+        notes.into_iter().for_each(|Note { what, why, next }| report.skipped.add(what, why, &next));
+    } else {
+        report.miss(notes);
     }
     Ok(())
 }

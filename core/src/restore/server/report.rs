@@ -3,6 +3,7 @@
 //! What must not come in: printing.
 
 use crate::lacking::Lacking;
+use crate::restore::report::Note;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -87,6 +88,11 @@ impl Report {
     /// Adds what the snapshot is known to lack of what was asked for.
     pub fn lack(&mut self, lacking: Vec<Lacking>) {
         lacking.into_iter().for_each(|l| self.fail(l.what, format!("{}; {}", l.why, l.next)));
+    }
+
+    /// What was asked for and is not in the snapshot.
+    pub fn miss(&mut self, notes: Vec<Note>) {
+        notes.into_iter().for_each(|Note { what, why, next }| self.fail(what, format!("{why}; {next}")));
     }
 
     /// Adds a failure that belongs to no folder.
