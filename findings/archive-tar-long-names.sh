@@ -19,7 +19,7 @@ expect() {
 }
 
 perl -MArchive::Tar -e 'print "Archive::Tar $Archive::Tar::VERSION of Perl $^V\n"'
-tar --version | head -n 1
+tar --version | sed -n 1p
 python3 --version
 
 folder=mail/$(printf 'f%.0s' {1..90})

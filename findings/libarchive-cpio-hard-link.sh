@@ -26,7 +26,7 @@ export LD_LIBRARY_PATH
 bin=$work/root/usr/bin
 cpio=$work/root/bin/cpio
 "$bin/bsdcpio" --version
-"$cpio" --version | head -n 1
+"$cpio" --version | sed -n 1p
 
 mkdir -p spool/a spool/b
 printf 'From: anna@example.org\r\nSubject: one\r\n\r\none\r\n' >spool/a/1.

@@ -24,8 +24,8 @@ apt-get -q -o APT::Sandbox::User=root download toybox=0.8.9+dfsg-1 busybox=1:1.3
 for deb in ./*.deb; do dpkg -x "$deb" root; done
 npm install --silent --no-audit --no-fund --prefix . tar@7.5.23 tar-fs@3.1.3 modern-tar@0.8.6 >/dev/null
 export NODE_PATH=$work/node_modules
-tar --version | head -n 1
-root/bin/busybox 2>&1 | head -n 1 || true
+tar --version | sed -n 1p
+root/bin/busybox 2>&1 | sed -n 1p || true
 root/bin/toybox --version
 perl -MArchive::Tar -e 'print "Archive::Tar $Archive::Tar::VERSION\n"'
 

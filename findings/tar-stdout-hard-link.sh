@@ -26,9 +26,9 @@ export LD_LIBRARY_PATH
 gnu=root/bin/tar
 bsd=root/usr/bin/bsdtar
 busybox="root/bin/busybox tar"
-$gnu --version | head -n 1
+$gnu --version | sed -n 1p
 $bsd --version
-root/bin/busybox 2>&1 | head -n 1 || true
+root/bin/busybox 2>&1 | sed -n 1p || true
 
 mkdir -p spool/a spool/b
 printf 'From: anna@example.org\r\nSubject: one\r\n\r\none\r\n' >spool/a/1.

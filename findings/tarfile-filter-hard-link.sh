@@ -21,7 +21,7 @@ expect() {
 
 npm install --silent --no-audit --no-fund --prefix . tar@7.5.23 >/dev/null
 python3 --version
-tar --version | head -n 1
+tar --version | sed -n 1p
 node -p '"npm tar " + require("./node_modules/tar/package.json").version'
 
 mkdir -p spool/a spool/b
