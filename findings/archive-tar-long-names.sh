@@ -1,7 +1,7 @@
 #!/bin/bash
 # Perl's Archive::Tar: two long names of a POSIX archive become one, and one file is gone.
 #
-# Guess:    Archive::Tar, in Perl's core for two decades, reads what GNU tar and Python write; long names at worst fail.
+# Guess:    Archive::Tar, a part of Perl, reads what GNU tar and Python write; long names at worst fail.
 # Reality:  it does not read pax headers. An entry with a name too long for the old header comes out under what the old header
 #           has room for, cut at 100 bytes. Two messages whose names differ only behind that overwrite each other; extract()
 #           gives success and list_files() lists the same name twice. With --format=gnu both come out.

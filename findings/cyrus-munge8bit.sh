@@ -6,8 +6,8 @@
 #           size is the same to the byte, only the content is not. With munge8bit: no the bytes stay. 8-bit bytes in the body
 #           stay in both settings.
 # Versions: Cyrus 3.6.1.
-# Hurts:    restores by IMAP of older mail with raw Latin-1 or UTF-8 in From and Subject, which is common: names are lost for
-#           good, checks of size and count pass, checks of SHA-1 (FETCH DIGEST.SHA1) tell.
+# Hurts:    restores by IMAP of older mail with raw Latin-1 or UTF-8 in From and Subject: names are lost for good, checks of
+#           size and count pass, only a look at the content (or FETCH DIGEST.SHA1) tells.
 set -euo pipefail
 
 work=$(mktemp -d)

@@ -7,8 +7,8 @@
 #           expunged, but lies on the disk until cyr_expire, is there again. It exits 0. With cyrus.header in its place all
 #           stays as it was.
 # Versions: Cyrus 3.6.1.
-# Hurts:    restores of a spool that leave out the small files, or copy a mailbox in the moment in which cyrus.header is
-#           replaced: the usual "then run reconstruct" makes it final, and clients fetch everything again.
+# Hurts:    restores of a spool that leave out the small files: the usual "then run reconstruct" makes the loss final, and
+#           clients fetch everything again.
 set -euo pipefail
 
 work=$(mktemp -d)

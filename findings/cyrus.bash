@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154
 # A private Cyrus 3.6.1 for the findings that need one: Debian's packages, unpacked into the folder $work of the script that
 # sources this, running as the user nobody on a loopback port of its own. Every name logs in with any password; `cyrus` is the
 # administrator. To be sourced; defines cyrus_install, cyrus_start, cyrus_run, cyrus_stop, and $port.
@@ -7,21 +8,22 @@ cyrus_version=3.6.1-4+deb12u5
 cyrus_install() {
   chmod 755 "$work"
   mkdir "$work/debs"
-  cd "$work/debs"
+  cd "$work/debs" || return
   apt-get -q -o APT::Sandbox::User=root download cyrus-common=$cyrus_version cyrus-imapd=$cyrus_version >/dev/null
   for deb in ./*.deb; do dpkg -x "$deb" "$work/root"; done
   LD_LIBRARY_PATH=$(echo "$work"/root/usr/lib/*-linux-gnu)
   export LD_LIBRARY_PATH
   cyrus_bin=$work/root/usr/lib/cyrus/bin
   # Where Cyrus's own dependencies are not installed, they are unpacked beside it.
-  if ldd "$cyrus_bin/imapd" "$cyrus_bin/reconstruct" | grep -q 'not found'; then
-    local libraries
+  local linked libraries
+  linked=$(ldd "$cyrus_bin/master" "$cyrus_bin/imapd" "$cyrus_bin/reconstruct")
+  if [[ $linked == *"not found"* ]]; then
     mapfile -t libraries < <(apt-cache depends --recurse --no-pre-depends --no-recommends --no-suggests --no-conflicts --no-breaks \
       --no-replaces --no-enhances cyrus-common | grep -E '^lib[a-z0-9.+-]+$' | grep -vE '^libc6|perl' | sort -u)
     apt-get -q -o APT::Sandbox::User=root download "${libraries[@]}" >/dev/null
     for deb in ./*.deb; do dpkg -x "$deb" "$work/root"; done
   fi
-  cd "$work"
+  cd "$work" || return
   echo "Cyrus IMAP $cyrus_version"
 }
 

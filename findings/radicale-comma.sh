@@ -54,10 +54,10 @@ at=127.0.0.1:$(port)
 python3 -m radicale --server-hosts "$at" --auth-type none --storage-filesystem-folder "$work/radicale" >radicale.log 2>&1 &
 server=$!
 wait_for "http://$at/"
-expect "Radicale, MKCALENDAR:" 201 "$(curl -s -o answer -w '%{http_code}' -u anna:x -X MKCALENDAR "http://$at/anna/work/")"
-expect "Radicale, PUT:" 201 "$(curl -s -D head -o answer -w '%{http_code}' -u anna:x -T event.ics "http://$at/anna/work/one.ics")"
+expect "Radicale, MKCALENDAR:" 201 "$(curl -s -o answer -w '%{http_code}' -u anna:x -X MKCALENDAR "http://$at/anna/home/")"
+expect "Radicale, PUT:" 201 "$(curl -s -D head -o answer -w '%{http_code}' -u anna:x -T event.ics "http://$at/anna/home/one.ics")"
 expect "Radicale, ETag in it:" 1 "$(grep -ci '^etag:' head)"
-curl -s -f -o radicale.ics -u anna:x "http://$at/anna/work/one.ics"
+curl -s -f -o radicale.ics -u anna:x "http://$at/anna/home/one.ics"
 expect "Radicale, GET:" "X-NOTE:one" "$(line X-NOTE radicale.ics)"
 expect "Radicale, GET:" 'X-PAIR:one\;two' "$(line X-PAIR radicale.ics)"
 expect "Radicale, GET:" 'SUMMARY:one\, two' "$(line SUMMARY radicale.ics)"

@@ -6,8 +6,8 @@
 #           ends, and appending writers take care that it does, the list is short and nothing is raised. If the first
 #           member is empty it raises "empty file". GNU tar, "r:gz", and "r|" over gzip.open() see everything.
 # Versions: Python 3.11.7.
-# Hurts:    archives that are made by appending (cat day1.tgz day2.tgz, pigz -i, bgzip, one member a backup run) and read from
-#           a pipe or a socket: a restore ends with the first day's mail.
+# Hurts:    archives that get one gzip member more in each backup run, read from a pipe or a socket: the restore ends with the
+#           first day's mail.
 set -euo pipefail
 
 work=$(mktemp -d)
