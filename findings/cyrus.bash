@@ -12,6 +12,7 @@ cyrus_install() {
   apt-get -q -o APT::Sandbox::User=root download cyrus-common=$cyrus_version cyrus-imapd=$cyrus_version >/dev/null
   for deb in ./*.deb; do dpkg -x "$deb" "$work/root"; done
   LD_LIBRARY_PATH=$(echo "$work"/root/usr/lib/*-linux-gnu)
+  LD_LIBRARY_PATH+=:${LD_LIBRARY_PATH/root\/usr/root}
   export LD_LIBRARY_PATH
   cyrus_bin=$work/root/usr/lib/cyrus/bin
   # Where Cyrus's own dependencies are not installed, they are unpacked beside it.
