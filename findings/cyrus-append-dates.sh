@@ -4,7 +4,7 @@
 # Guess:    a server that takes the date of APPEND keeps it, and refuses what it cannot keep.
 # Reality:  dates before 1970 are refused (BAD), rightly. The very first second of 1970 is taken for "no date": the message
 #           gets the time of the APPEND. Dates from February 2106 on wrap in 32 bits: 2200 becomes 2063. Both are answered OK.
-# Versions: Cyrus 3.6.1.
+# Versions: Cyrus 3.6.1; the same was seen with 3.2.6, 3.10.2 and 3.12.4.
 # Hurts:    restores of mail whose date is 0 in an index, as imports and broken clocks leave it: put back with that date,
 #           it rises to the top of the mailbox as today's, and the next comparison finds another message.
 set -euo pipefail

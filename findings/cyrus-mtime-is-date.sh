@@ -6,7 +6,7 @@
 # Reality:  Cyrus sets the mtime of each message file to its INTERNALDATE. Mail that a client moves in, an import or a restore
 #           has the date of the original: find -mtime, tar --newer-mtime and rclone --max-age leave it out, today and on every
 #           later day. Only the ctime is new: find -ctime and tar --newer see it.
-# Versions: Cyrus 3.6.1, GNU tar 1.34, findutils 4.9.0, rclone 1.60.1 (Debian 12).
+# Versions: Cyrus 3.6.1 (the same was seen with 3.2.6, 3.10.2 and 3.12.4), GNU tar 1.34, findutils 4.9.0, rclone 1.60.1.
 # Hurts:    incremental backups of a spool by date: after a migration the full backup of the day before is all that there is.
 set -euo pipefail
 

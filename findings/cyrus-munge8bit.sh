@@ -5,7 +5,7 @@
 # Reality:  with munge8bit, on by default, each 8-bit byte in a header is replaced by an X. The answer is OK with APPENDUID, the
 #           size is the same to the byte, only the content is not. With munge8bit: no the bytes stay. 8-bit bytes in the body
 #           stay in both settings.
-# Versions: Cyrus 3.6.1.
+# Versions: Cyrus 3.6.1; the same was seen with 3.2.6, 3.10.2 and 3.12.4.
 # Hurts:    restores by IMAP of older mail with raw Latin-1 or UTF-8 in From and Subject: names are lost for good, checks of
 #           size and count pass, only a look at the content (or FETCH DIGEST.SHA1) tells.
 set -euo pipefail

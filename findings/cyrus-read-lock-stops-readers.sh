@@ -4,7 +4,8 @@
 # Guess:    a read lock keeps writers out and lets readers through; a backup that holds one disturbs nobody who reads.
 # Reality:  a session that has a mailbox SELECTed asks for the user's lock as a writer for NOOP and for FETCH of a message, though
 #           it changes nothing: it waits until the reader lets go. The same commands after EXAMINE, and STATUS, go through.
-# Versions: Cyrus 3.6.1 (the file is *U*USER.lock below mboxname_lockpath, locked by fcntl).
+# Versions: Cyrus 3.6.1 (the file is *U*USER.lock below mboxname_lockpath, locked by fcntl). With 3.10.2 and 3.12.4 NOOP was seen
+#           to wait and FETCH not, with 3.2.6 neither.
 # Hurts:    backups that hold the lock while they read the messages: each open mail client of that user stands still until
 #           the copy is done. Take the lock for the index alone, and read the messages after it.
 set -euo pipefail

@@ -3,9 +3,9 @@
 #
 # Guess:    a library's append_dir_all() writes plain entries, as `tar -c` does; sparse entries are for those who ask.
 # Reality:  Builder looks for holes with SEEK_HOLE and writes the old GNU sparse form ('S') when it finds some. GNU tar and
-#           Python read it. npm's tar leaves the file out of the extraction, no error; Perl's Archive::Tar writes it without
-#           its holes, exit 0; tar-fs and BusyBox stop. With builder.sparse(false) all of them read it.
-# Versions: tar 0.4.46 (Rust); npm tar 7.5.23, Archive::Tar 2.40, tar-fs 3.1.3, BusyBox 1.35.0, GNU tar 1.34.
+#           Python read it. npm's tar leaves the file out of the extraction, no error; npm's modern-tar and Perl's Archive::Tar
+#           write it without its holes, exit 0; tar-fs and BusyBox stop. With builder.sparse(false) all of them read it.
+# Versions: tar 0.4.46 (Rust); npm tar 7.5.23, modern-tar 0.8.6, tar-fs 3.1.3, Archive::Tar 2.40, BusyBox 1.35.0, GNU tar 1.34.
 # Hurts:    backups written in Rust and read in Node: whether a file survives depends on whether its file system made holes.
 set -euo pipefail
 
@@ -20,7 +20,7 @@ expect() {
 
 apt-get -q -o APT::Sandbox::User=root download busybox=1:1.35.0-4+deb12u1+b1 >/dev/null
 dpkg -x busybox_*.deb root
-npm install --silent --no-audit --no-fund --prefix . tar@7.5.23 tar-fs@3.1.3 >/dev/null
+npm install --silent --no-audit --no-fund --prefix . tar@7.5.23 tar-fs@3.1.3 modern-tar@0.8.6 >/dev/null
 mkdir src
 cat >Cargo.toml <<'TOML'
 [package]
@@ -66,6 +66,13 @@ read_tarfs() {
   node -e 'const extract = require("tar-fs").extract("out").on("error", () => process.exit(1))
     require("fs").createReadStream(process.argv[1]).pipe(extract)' "$1"
 }
+read_modern() { node modern.mjs "$1"; }
+cat >modern.mjs <<'JS'
+import { unpackTar } from "./node_modules/modern-tar/dist/fs/index.js";
+import { createReadStream } from "node:fs";
+import { pipeline } from "node:stream/promises";
+await pipeline(createReadStream(process.argv[2]), unpackTar("out"));
+JS
 read_perl() { perl -MArchive::Tar -e 'my $t = Archive::Tar->new($ARGV[0]) or exit 1; chdir "out"; $t->extract or exit 1' "$1"; }
 
 outcome() {
@@ -80,12 +87,13 @@ outcome() {
   echo "exit $status, $got"
 }
 
-for reader in gnu python busybox npm tarfs perl; do
+for reader in gnu python busybox npm modern tarfs perl; do
   expect "sparse(false), $reader:" "exit 0, right" "$(outcome $reader plain)"
 done
 expect "default, gnu:" "exit 0, right" "$(outcome gnu default)"
 expect "default, python:" "exit 0, right" "$(outcome python default)"
 expect "default, npm:" "exit 0, no file" "$(outcome npm default)"
+expect "default, modern:" "exit 0, wrong content" "$(outcome modern default)"
 expect "default, perl:" "exit 0, wrong content" "$(outcome perl default)"
 expect "default, tarfs:" "exit 1, no file" "$(outcome tarfs default)"
 expect "default, busybox:" "exit 1, no file" "$(outcome busybox default)"

@@ -5,9 +5,8 @@
 # Reality:  with --format=posix the map of the holes is text in front of the data, and the entry is called
 #           dir/GNUSparseFile.PID/name. Readers that do not know it extract just that: BusyBox, toybox, npm's tar, tar-fs and
 #           modern-tar, Perl's Archive::Tar. Exit 0, no file of the right name, and the bytes are map and data run together.
-#           With --format=gnu npm's tar leaves the file out, exit 0; modern-tar and Archive::Tar write it without its holes.
 # Versions: GNU tar 1.34, BusyBox 1.35.0, toybox 0.8.9, npm tar 7.5.23, tar-fs 3.1.3, modern-tar 0.8.6, Archive::Tar of Perl
-#           5.36; bsdtar and Python's tarfile read both forms right.
+#           5.36; GNU tar and Python's tarfile read it right.
 # Hurts:    databases and indexes with holes (preallocated, or copied with --sparse) backed up with `tar -S`.
 set -euo pipefail
 
@@ -37,7 +36,7 @@ with open("in/mail.db", "wb") as f:
     f.write(b"B" * 4096)
     f.truncate(1 << 21)
 PY
-for format in gnu posix; do tar --format=$format -S -cf $format.tar in; done
+tar --format=posix -S -cf posix.tar in
 [[ $(stat -c %s posix.tar) -lt 100000 ]] || { echo "no holes on this file system: nothing can be shown" >&2; exit 2; }
 
 cat >modern.mjs <<'JS'
@@ -58,11 +57,11 @@ read_tarfs() {
 read_modern() { node modern.mjs "$1"; }
 read_perl() { perl -MArchive::Tar -e 'my $t = Archive::Tar->new($ARGV[0]) or exit 1; chdir "out"; $t->extract or exit 1' "$1"; }
 
-# What one reader makes of one archive.
+# What one reader makes of the archive.
 outcome() {
   local status=0 got=lost
   rm -rf out && mkdir out
-  "read_$1" "$2.tar" >/dev/null 2>&1 || status=$?
+  "read_$1" posix.tar >/dev/null 2>&1 || status=$?
   if cmp -s in/mail.db out/in/mail.db; then
     got=right
   elif [[ -e out/in/mail.db ]]; then
@@ -73,12 +72,7 @@ outcome() {
   echo "exit $status, $got"
 }
 
-for reader in gnu python; do
-  for format in gnu posix; do expect "$format by $reader:" "exit 0, right" "$(outcome $reader $format)"; done
-done
+for reader in gnu python; do expect "$reader:" "exit 0, right" "$(outcome $reader)"; done
 for reader in busybox toybox npm tarfs modern perl; do
-  expect "posix by $reader:" "exit 0, other name, 512 bytes of map in it" "$(outcome $reader posix)"
+  expect "$reader:" "exit 0, other name, 512 bytes of map in it" "$(outcome $reader)"
 done
-expect "gnu by npm:" "exit 0, lost" "$(outcome npm gnu)"
-expect "gnu by modern:" "exit 0, wrong content" "$(outcome modern gnu)"
-expect "gnu by perl:" "exit 0, wrong content" "$(outcome perl gnu)"

@@ -55,7 +55,7 @@ $gnu -xOf backup.tar spool/a/1. >message
 expect "$gnu -xO, the first name:" "$size bytes" "$(stat -c %s message) bytes"
 
 borg init -e none with-borg
-borg create with-borg::1 spool
+borg create with-borg::1 spool/a spool/b
 for name in a/1. b/7.; do
   status=0
   borg extract --stdout "with-borg::1" "spool/$name" >message || status=$?
