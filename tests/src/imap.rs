@@ -436,7 +436,7 @@ pub(crate) fn imap_date(time: Time) -> String {
 }
 
 /// Reads `01-Mar-2022 08:00:01 +0000`; the zone is the server's own.
-fn parse_date(text: &str) -> Option<Time> {
+pub(crate) fn parse_date(text: &str) -> Option<Time> {
     let mut words = text.split_ascii_whitespace();
     let mut date = words.next()?.split('-');
     let mut clock = words.next()?.split(':').map_while(|n| n.parse::<u32>().ok());

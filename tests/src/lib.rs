@@ -19,6 +19,7 @@ pub mod net;
 pub mod proof;
 pub mod pulled;
 pub mod replica;
+pub mod restores;
 pub mod said;
 pub mod sieve;
 pub mod spool;

@@ -29,6 +29,10 @@ pub struct Net {
     pub stall: Option<(Way, u64)>,
     /// How long bytes are on their way.
     pub delay: Span,
+    /// The client is told to stop when it has sent so many bytes.
+    pub stop: Option<u64>,
+    /// When the client has ended, the server goes on with what has arrived.
+    pub lingers: bool,
     /// What the process behind the stream says when it is asked.
     pub complaint: Option<String>,
     /// What becomes of TLS; nothing is encrypted here.
@@ -165,16 +169,19 @@ where
     let mut client = Side::new(here.now(), client);
     let mut server = Side::new(there.now(), server);
     for _ in 0..STEPS_MAX {
+        if net.stop.take_if(|bytes| net.sent[0] >= *bytes).is_some() {
+            client.task.handle_input(here.now(), Input::Stop);
+        }
         let did = client.step(here, net, &mut lanes, Way::Up);
         if let Some(outcome) = client.outcome.take() {
+            lanes[0].ended = true;
+            while net.lingers && server.step(there, net, &mut lanes, Way::Down) {}
             return outcome;
         }
         // A server that has ended has closed its end.
         let did = server.step(there, net, &mut lanes, Way::Down) || did;
-        if server.outcome.is_some() {
-            lanes[1].ended = true;
-        }
-        if did {
+        let has_ended = server.outcome.is_some() && !std::mem::replace(&mut lanes[1].ended, server.outcome.is_some());
+        if did || has_ended {
             continue;
         }
         // Each disk's operations take time on its own clock.
