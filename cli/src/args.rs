@@ -551,12 +551,18 @@ pub struct Restore {
     #[argh(switch)]
     pub all_users: bool,
 
+    /// with --all-users: only users whose mail is from this source, as `cylinder log` tells it, or all; may be given several
+    /// times (needed if the store has users of several sources)
+    #[argh(option, arg_name = "source")]
+    pub source: Vec<String>,
+
     /// with --spool: configuration of the server (default: etc/imapd.conf below the directory); with --replace: of the one that
     /// is backed up (default: /etc/imapd.conf)
     #[argh(option, arg_name = "file")]
     pub imapd_conf: Option<String>,
 
-    /// with --spool: the server's version, such as 3.6 (default: that of the archive)
+    /// with --spool: the server's version, such as 3.6 (default: told from what is installed there, then from its databases,
+    /// then from the archive); only with it are indexes lowered to an older version
     #[argh(option, arg_name = "version")]
     pub cyrus: Option<String>,
 
@@ -567,6 +573,10 @@ pub struct Restore {
     /// name of that tree, instead of the time of the snapshot
     #[argh(option, arg_name = "name")]
     pub tree: Option<String>,
+
+    /// with --to-tree and --merge: into the mailboxes of this user instead, who must be there
+    #[argh(option, long = "as", arg_name = "userid")]
+    pub as_user: Option<String>,
 
     /// how long the tree is meant to be there, such as 7d; --cleanup then removes it
     #[argh(option, arg_name = "time")]

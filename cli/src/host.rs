@@ -7,9 +7,9 @@ use cylinder_core::cyrus::conf::{Conf, VersionLine};
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
 use cylinder_core::io::{Event, Io, Task};
-use cylinder_core::source::config;
 use cylinder_core::source::lock::Patience;
 use cylinder_core::source::site::{Locking, Site};
+use cylinder_core::source::{config, version};
 use cylinder_core::time::Span;
 use cylinder_transport_local::{Config, Local, owner_of};
 use std::path::{Path, PathBuf};
@@ -110,7 +110,11 @@ impl HostOptions {
 
     async fn site_of(&self, io: &Io, conf: Conf) -> Result<Site, Error> {
         let locking = if self.offline { Locking::Offline } else { Locking::AsServer };
-        Site::open(io, conf, self.version, locking, self.patience).await
+        let mut site = Site::open(io, conf, self.version, locking, self.patience).await?;
+        if self.version.is_none() {
+            site.look_closer(io, version::installed(io).await).await?;
+        }
+        Ok(site)
     }
 
     /// The site, within a procedure.

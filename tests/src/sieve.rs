@@ -20,21 +20,37 @@ pub fn put_script(host: &str, port: u16, user: &str, name: &str, script: &str, a
     command(&mut stream, "LOGOUT");
 }
 
+/// The scripts that the server lists of a user, by name, and whether each is the active one.
 #[track_caller]
-fn command(stream: &mut BufReader<TcpStream>, command: &str) {
-    stream.get_mut().write_all(format!("{command}\r\n").as_bytes()).unwrap_or_else(|e| panic!("{command}: {e}"));
-    read_ok(stream, command);
+pub fn scripts(host: &str, port: u16, user: &str) -> Vec<(String, bool)> {
+    let stream = TcpStream::connect((host, port)).unwrap_or_else(|e| panic!("ManageSieve at {host}:{port}: {e}"));
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a read timeout can be set");
+    let mut stream = BufReader::new(stream);
+    read_ok(&mut stream, "greeting");
+    command(&mut stream, &format!("AUTHENTICATE \"PLAIN\" \"{}\"", base64(format!("\0{user}\0any").as_bytes())));
+    let listed = command(&mut stream, "LISTSCRIPTS");
+    command(&mut stream, "LOGOUT");
+    let lines = listed.lines().filter_map(|line| line.strip_prefix('"')?.split_once('"'));
+    let mut scripts: Vec<_> = lines.map(|(name, rest)| (name.to_owned(), rest.contains("ACTIVE"))).collect();
+    scripts.sort();
+    scripts
 }
 
-/// Reads lines up to `OK`; capabilities come before it.
 #[track_caller]
-fn read_ok(stream: &mut BufReader<TcpStream>, what: &str) {
+fn command(stream: &mut BufReader<TcpStream>, command: &str) -> String {
+    stream.get_mut().write_all(format!("{command}\r\n").as_bytes()).unwrap_or_else(|e| panic!("{command}: {e}"));
+    read_ok(stream, command)
+}
+
+/// Reads lines up to `OK`; capabilities and other answers come before it.
+#[track_caller]
+fn read_ok(stream: &mut BufReader<TcpStream>, what: &str) -> String {
     let mut lines = String::new();
     loop {
         let from = lines.len();
         stream.read_line(&mut lines).unwrap_or_else(|e| panic!("{what}: {e}"));
         match &lines[from..] {
-            line if line.starts_with("OK") => return,
+            line if line.starts_with("OK") => return lines,
             line if line.is_empty() || line.starts_with("NO") || line.starts_with("BYE") => panic!("{what}: {lines}"),
             _ => {}
         }

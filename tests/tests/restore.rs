@@ -504,6 +504,117 @@ fn a_dry_run_tells_and_writes_nothing() {
     assert_eq!(tree(&disk).len(), 1);
 }
 
+/// A disk with the sample's imapd.conf, and with packages of this version if there is one.
+fn disk(store: &Store, name: &str, package: Option<&str>) -> PathBuf {
+    let disk = store.beside(name);
+    fs::create_dir_all(disk.join("etc")).expect("a directory");
+    fs::copy(sample().join("etc/imapd.conf"), disk.join("etc/imapd.conf")).expect("a file");
+    if let Some(version) = package {
+        fs::create_dir_all(disk.join("var/lib/dpkg")).expect("a directory");
+        let status = format!("Package: cyrus-common\nStatus: install ok installed\nVersion: {version}\n");
+        fs::write(disk.join("var/lib/dpkg/status"), status).expect("a file");
+    }
+    disk
+}
+
+/// The index of the sample is of version 17.
+#[test]
+fn an_index_is_lowered_only_if_somebody_says_so() {
+    let store = sample_store();
+    let old = disk(&store, "old", Some("3.2.6-2"));
+    let ran = run_for(store.command(&["restore", "anna", "--all", "--spool"]).arg(&old), 3);
+    assert!(err(&ran).contains("is taken for Cyrus 3.2: package cyrus-common 3.2.6-2 is installed"), "{}", err(&ran));
+    let expected = "FAILED INBOX: its cyrus.index is of version 17, and Cyrus 3.2 reads none above 16; restore it through IMAP";
+    assert!(err(&ran).contains(expected) && err(&ran).contains("--cyrus 3.2"), "{}", err(&ran));
+    let indexes = |disk: &Path| tree(disk).into_keys().filter(|path| path.ends_with("cyrus.index")).count();
+    assert_eq!(indexes(&old), 0);
+    let lowered = disk(&store, "lowered", Some("3.2.6-2"));
+    run_for(store.command(&["restore", "anna", "--all", "--cyrus", "3.2", "--spool"]).arg(&lowered), 0);
+    assert!(indexes(&lowered) > 0);
+    let new = disk(&store, "new", Some("3.12.4-1"));
+    run_for(store.command(&["restore", "anna", "--all", "--spool"]).arg(&new), 0);
+    assert!(indexes(&new) > 0);
+}
+
+/// Two servers with a user each, in one store.
+#[test]
+fn everybody_of_several_sources_needs_a_word_which_are_meant() {
+    let store = Store::new();
+    let mut sources = Vec::new();
+    for (n, user) in ["anna", "bob"].into_iter().enumerate() {
+        let root = store.beside(&format!("root{n}"));
+        let mut spool = Spool::create(&root, user, n as u64).expect("a spool");
+        spool.deliver("INBOX", &mail(n as u32)).expect("a message");
+        spool.save().expect("an index");
+        run_for(&mut store.backup(&root, user), 0);
+        sources.push(format!("local:{}:/etc/imapd.conf", root.display()));
+    }
+    let restore = |name: &str, words: &[&str], code| {
+        let disk = disk(&store, name, Some("3.6.1-4"));
+        let ran = run_for(store.command(&["restore", "--all-users", "--spool"]).arg(&disk).args(words), code);
+        let users = tree(&disk).into_keys().filter(|path| path.ends_with("/1.")).count();
+        (users, err(&ran))
+    };
+    let (users, said) = restore("none", &[], 1);
+    assert_eq!(users, 0);
+    assert!(said.contains("the store has users of several sources") && said.contains("--source all"), "{said}");
+    assert!(sources.iter().all(|source| said.contains(&format!("{source} (1 user)"))), "{said}");
+    assert_eq!(restore("one", &["--source", &sources[0]], 0).0, 1);
+    assert_eq!(restore("both", &["--source", &sources[0], "--source", &sources[1]], 0).0, 2);
+    assert_eq!(restore("all", &["--source", "all"], 0).0, 2);
+    assert!(restore("unknown", &["--source", "nowhere"], 1).1.contains("--source nowhere: the store has users of: "));
+}
+
+/// Files of the user and of folders that are too long for the memory go through scratch files, each of which is given up.
+#[test]
+fn long_side_files_need_no_more_open_files_than_one_does() {
+    let (store, _) = store_with(|spool| {
+        let dir = spool.user_file("sub.db").expect("a directory");
+        let sieve = spool
+            .root()
+            .join("var/spool/sieve")
+            .join(dir.strip_prefix(spool.root().join("var/lib/cyrus/user")).expect("below"));
+        let sieve = sieve.parent().expect("a directory");
+        fs::create_dir_all(sieve).expect("a directory");
+        for n in 0..24 {
+            fs::write(sieve.join(format!("s{n}.script")), vec![b'#'; (4 << 20) + 1]).expect("a script");
+        }
+    });
+    for form in ["maildir", "cyrus"] {
+        let dir = store.beside(form);
+        let restore = store.command(&["restore", "anna", "--all", "--threads", "1", "--format", form, "--dir"]);
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "ulimit -n 20; exec \"$@\"", "sh"]).arg(restore.get_program()).args(restore.get_args()).arg(&dir);
+        run_for(&mut command, 0);
+        let scripts = tree(&dir).into_keys().filter(|path| path.ends_with(".script")).count();
+        assert_eq!(scripts, 24);
+    }
+}
+
+/// What Python's SQLite says of the database of scripts.
+const READ_SCRIPTS: &str = r#"
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+print(db.execute("PRAGMA integrity_check").fetchall()[0][0])
+for row in db.execute("SELECT name, isactive, alive FROM sieve_scripts ORDER BY name"): print(*row)
+db.execute("INSERT INTO sieve_scripts (mailbox, imap_uid, id, name, contentid) VALUES ('x', 1, 'y', 'z', '')")
+try:
+    db.execute("INSERT INTO sieve_scripts (mailbox, imap_uid, id, name, contentid) VALUES ('x', 1, 'u', 'v', '')")
+except sqlite3.IntegrityError as e: print(e)
+"#;
+
+#[test]
+fn the_table_of_scripts_is_what_sqlite_takes() {
+    let store = sample_store();
+    let disk = disk(&store, "disk", Some("3.6.1-4"));
+    run_for(store.command(&["restore", "anna", "--all", "--spool"]).arg(&disk), 0);
+    let dav = tree(&disk).into_keys().find(|path| path.ends_with("dav.db")).expect("a table");
+    let ran = run_for(tool("python3", "python3").args(["-c", READ_SCRIPTS]).arg(disk.join(dav)), 0);
+    let said = out(&ran);
+    assert!(said.starts_with("ok\n") && said.contains("UNIQUE constraint failed: sieve_scripts.mailbox"), "{said}");
+    assert!(said.lines().any(|line| line.ends_with(" 1 1")), "{said}");
+}
+
 #[test]
 fn a_command_line_that_makes_no_sense_is_refused() {
     let store = sample_store();
@@ -521,6 +632,10 @@ fn a_command_line_that_makes_no_sense_is_refused() {
         &["restore", "--spool", "x"],
         &["restore", "anna", "--all", "--dir", "x", "--since", "whenever"],
         &["restore", "anna", "--guid", "12", "--dir", "x"],
+        &["restore", "anna", "--all", "--as", "bob", "--dir", "x"],
+        &["restore", "anna", "--all", "--as", "bob", "--spool", "x"],
+        &["restore", "anna", "--all", "--as", "bob", "--exact"],
+        &["restore", "anna", "--all", "--source", "x", "--spool", "x"],
     ] {
         run_for(&mut store.command(words), 2);
     }

@@ -50,6 +50,8 @@ pub enum How {
 pub struct Order {
     /// Whose mail.
     pub owner: Owner,
+    /// Into whose mailboxes.
+    pub target: Owner,
     /// The directory of the archives.
     pub store: PathBuf,
     /// As of when.
@@ -81,14 +83,16 @@ pub fn is_meant(args: &Restore) -> bool {
 
 /// Puts what was wished for onto a running server.
 pub fn run(args: &Restore, user: &str, wish: Wish, when: When) -> Outcome {
+    let into = args.as_user.as_deref().unwrap_or(user);
     let mut order = Order {
         owner: host::owner(user),
+        target: host::owner(into),
         // What removes trees reads no archive.
         store: if args.cleanup { PathBuf::from(".") } else { host::store(&args.store)? },
         when,
         wish,
         how: how(args)?,
-        server: server(args, user)?,
+        server: server(args, into)?,
         over_quota: over_quota(args)?,
         id: host::chance()?.iter().map(|byte| format!("{byte:02x}")).collect(),
         expire: args.expire.as_ref().map(|text| span(text).ok_or_else(|| bad("--expire", text, "7d"))).transpose()?,
@@ -99,6 +103,7 @@ pub fn run(args: &Restore, user: &str, wish: Wish, when: When) -> Outcome {
     if args.cleanup {
         return order.clean_up();
     }
+    order.check_target()?;
     if matches!(order.how, How::Exact { .. }) {
         if order.wish.is_filtered() {
             return Err(Trouble::Usage(String::from("--exact is of whole folders: it cannot leave out messages")));
@@ -217,13 +222,45 @@ impl Order {
 
     /// A connection as the owner of the mail, or as an administrator for shared folders.
     async fn connect(&self, io: &Io, password: &[u8]) -> Result<(Client, Names), Error> {
-        let act_as = match &self.owner {
+        let act_as = match &self.target {
             Owner::User(userid) => Some(&userid[..]),
             Owner::Shared => None,
         };
         let mut client = self.server.imap(io, act_as, password).await?;
-        let names = Names::new(Naming::default(), client.namespace().await?, &self.owner);
+        let names = Names::new(Naming::default(), client.namespace().await?, &self.target);
+        if act_as.is_some() && client.list(b"INBOX").await?.is_empty() {
+            client.logout().await;
+            return Err(Error::Refused(self.no_such_user()));
+        }
         Ok((client, names))
+    }
+
+    /// That the user is not there, and what can be done about it.
+    fn no_such_user(&self) -> String {
+        let who = host::owner_shown(&self.target);
+        let make = format!("create it (cyradm: createmailbox user/{who})");
+        let other = "restore into somebody else's with --as USER, or bring the user back as it was with --exact";
+        format!("{who} has no mailbox on this server: {make}, {other}")
+    }
+
+    /// Refused if mail cannot go to somebody else in this way.
+    fn check_target(&self) -> Result<(), Trouble> {
+        if self.owner == self.target {
+            return Ok(());
+        }
+        if matches!((&self.owner, &self.target), (Owner::Shared, _) | (_, Owner::Shared)) {
+            return Err(Trouble::Usage(String::from("--as is from one user to another: shared folders stay shared")));
+        }
+        match self.how {
+            How::Tree(_) | How::Merge => Ok(()),
+            How::Flags => {
+                Err(Trouble::Usage(String::from("--as: another user's messages are others, and have flags of their own")))
+            }
+            How::Exact { .. } => {
+                let how = "restore the user as it was, and rename it on the server afterwards (cyradm: renamemailbox user/OLD user/NEW)";
+                Err(Trouble::Usage(format!("--as goes with --to-tree and --merge; with --exact, {how}")))
+            }
+        }
     }
 
     async fn restore(&self, io: &Io, reader: &Reader, password: &[u8]) -> Result<Report, Error> {

@@ -3,6 +3,7 @@
 //! What must not come in: forms of mail, and steps of a restore; both are the core's.
 
 mod report;
+mod running;
 mod spool;
 mod stream;
 
@@ -155,8 +156,11 @@ fn dry_run(args: &Restore, request: &Request, driver: &mut Local) -> Outcome {
 fn request(args: &Restore) -> Result<Request, Trouble> {
     let usage = |text: &str| Trouble::Usage(String::from(text));
     let Some((user, folders)) = args.words.split_first() else { return Err(usage("restore: whose mail? Name a user")) };
-    if args.all_users || args.imapd_conf.is_some() || args.cyrus.is_some() {
-        return Err(usage("restore: --all-users, --imapd-conf and --cyrus go with --spool"));
+    if args.all_users || args.imapd_conf.is_some() || args.cyrus.is_some() || !args.source.is_empty() {
+        return Err(usage("restore: --all-users, --source, --imapd-conf and --cyrus go with --spool"));
+    }
+    if args.as_user.is_some() {
+        return Err(usage("restore: --as goes with --to-tree and --merge; what is exported can be put anywhere"));
     }
     let way = match (&args.dir, args.zip, args.tar) {
         (Some(dir), false, false) => Way::Dir(PathBuf::from(dir)),

@@ -496,6 +496,13 @@ impl Writer<'_> {
     }
 }
 
+/// True for a value that 3.12 or later wrote: a name stands in quotes that up to 3.10 is an atom.
+pub fn is_of_3_12(value: &[u8]) -> bool {
+    let was_atom = |c: &u8| (0x1F..0x7F).contains(c) && !b" {()\"%*\\".contains(c);
+    let mut quoted = value.split(|&c| c == b'"').skip(1).step_by(2);
+    value.starts_with(b"%(") && quoted.any(|text| text.contains(&super::names::DB_HIERARCHY) && text.iter().all(was_atom))
+}
+
 /// What a key of mailboxes.db stands for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Key {
@@ -655,6 +662,15 @@ mod tests {
             }
             assert_eq!((named, by_id), (names, ids));
         }
+    }
+
+    #[test]
+    fn values_of_3_12_are_told_from_older_ones() {
+        for (dump, expected) in [(V3_6, false), (V3_10, false), (V3_12, true)] {
+            assert_eq!(records(dump).any(|(_, value)| is_of_3_12(value)), expected);
+        }
+        // Up to 3.10 a blank needs quotes as well.
+        assert!(!is_of_3_12(b"%(T e N \"user\x1fanna\x1fMy mail\" P default)"));
     }
 
     #[test]

@@ -13,5 +13,6 @@ pub mod names;
 pub mod paths;
 pub mod quota;
 pub mod seen;
+pub mod sqlite;
 pub mod subs;
 pub mod utf7;

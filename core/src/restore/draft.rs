@@ -4,7 +4,7 @@
 //! What must not come in: where it goes.
 
 use crate::error::Error;
-use crate::io::{FileId, Io};
+use crate::io::{FileId, Io, Op};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -114,6 +114,16 @@ impl<'a> Draft<'a> {
                 buffer.extend_from_slice(&rest[..len.min(rest.len())]);
                 Ok(buffer)
             }
+        }
+    }
+}
+
+/// Whatever way it is left, the scratch file is given up.
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            // Nobody waits for it: it is done before the task ends.
+            drop(self.io.start(Op::Close(file)));
         }
     }
 }

@@ -111,6 +111,9 @@ pub(super) fn look(folder: &Folder, path: String, report: &mut Report) -> Folder
     let mut plan = FolderPlan { name: folder.name.clone(), path, messages: 0, bytes: 0 };
     for m in &folder.messages {
         let what = || format!("{name}/{}", m.uid());
+        if let Some((why, next)) = m.body.trouble(m.row.record.size) {
+            report.failed.add(what(), why, next);
+        }
         match (&m.body, m.body.at(), m.body.why_not()) {
             (Body::Unlinked, ..) => report.skipped.add(what(), m.body.why_not().unwrap_or_default(), ""),
             (_, Some(at), _) => {

@@ -6,14 +6,17 @@
 
 pub mod absent;
 pub mod bodies;
+mod databases;
 pub mod draft;
 pub mod export;
 pub mod fields;
 pub mod forms;
 pub mod report;
 pub mod safe;
+mod scripts;
 pub mod select;
 pub mod server;
 pub mod shelf;
 mod side;
 pub mod spool;
+pub mod target;

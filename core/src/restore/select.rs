@@ -150,6 +150,16 @@ impl Body {
         }
     }
 
+    /// What is wrong with what is here, and what can be done about it, for people. `expected` is the size that the index tells.
+    pub fn trouble(&self, expected: u64) -> Option<(alloc::string::String, &'static str)> {
+        let Body::Other(at) = self else { return None };
+        let found = at.size;
+        let why = format!(
+            "was damaged on the server when it was backed up: {found} bytes of other content, the index says {expected}"
+        );
+        Some((why, "what is there is restored; an older snapshot may have it whole (`cylinder log`)"))
+    }
+
     /// Why there is nothing, for people.
     pub fn why_not(&self) -> Option<&'static str> {
         match self {

@@ -99,6 +99,9 @@ fn message(m: &Message, dir: &str, format: Format) -> Object {
         Some(way) => object.text("file", format.path(dir, &way).as_bytes()),
         None => object.text("missing", m.body.why_not().unwrap_or_default().as_bytes()),
     }
+    if let Some((why, _)) = m.body.trouble(record.size) {
+        object.text("damaged", why.as_bytes());
+    }
     let flags = m.row.flags.iter().map(|flag| {
         let mut text = String::new();
         push_string(&mut text, flag);

@@ -11,23 +11,25 @@
 
 use super::absent::absent;
 use super::bodies::{Bodies, Next};
+use super::databases::{self, Database, below, put};
 use super::draft::Draft;
 use super::export::FolderPlan;
 use super::report::{Note, Report};
-use super::select::{Annotation, Body, Folder, Scope, Selection, UserData, records};
+use super::scripts;
+use super::select::{Annotation, Body, Folder, Scope, Selection, UserData};
 use super::shelf::{Dir, Put, Shelf, is_fatal};
 use crate::archive::record::{FolderRow, MessageAt};
 use crate::crc32::crc32;
 use crate::cyrus::annotations::{OWNER_TOKEN, emit_key, emit_value};
 use crate::cyrus::conf::{Conf, VersionLine};
-use crate::cyrus::db::{Entry, flat, skiplist, twoskip};
+use crate::cyrus::db::{Entry, Order, flat};
 use crate::cyrus::header::{self, Form};
 use crate::cyrus::index::{self, Index};
 use crate::cyrus::mailboxes::{self, KeyStyle, MbEntry};
 use crate::cyrus::names::{MailboxName, Naming, Owner};
 use crate::cyrus::paths::{self, Home, Paths, Spot, check_uniqueid};
 use crate::cyrus::subs;
-use crate::error::{Error, Fault};
+use crate::error::Error;
 use crate::escape::shown;
 use crate::io::{Event, Io, Place};
 use crate::source::MetaFile;
@@ -39,19 +41,27 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// The largest mailboxes.db or annotations.db that is read whole.
-const DATABASE_MAX: u64 = 1 << 30;
 /// The longest name of a mailbox that Cyrus takes (`MAX_MAILBOX_NAME`).
 const NAME_MAX: usize = 490;
 const DIR_MODE: u32 = 0o755;
-/// The beginning of the script. Debian has `dav_reconstruct` in a package of its own, and a server without it can do without.
+/// The beginning of the script. Debian has `dav_reconstruct` in a package of its own.
 const SCRIPT: &str = "#!/bin/sh
 # Run this as the user of Cyrus before the server is started.
 set -e
 PATH=$PATH:/usr/lib/cyrus/bin:/usr/cyrus/bin
+missing=
 command -v dav_reconstruct >/dev/null || dav_reconstruct() {
-  echo \"not installed (Debian: cyrus-caldav), so not done: dav_reconstruct $*\" >&2
+  missing=\"$missing
+  dav_reconstruct $*\"
 }
+";
+/// Its end.
+const SCRIPT_END: &str = "if [ -n \"$missing\" ]; then
+  echo \"dav_reconstruct is not installed (Debian has it in the package cyrus-caldav). Until it is, and these commands were run as
+the user of Cyrus, calendars, address books and files of these users are not found by their clients, and no scheduled
+messages are sent:$missing\" >&2
+  exit 3
+fi
 ";
 
 /// What has been done for all users so far, and what is left to be done by Cyrus itself.
@@ -64,6 +74,9 @@ pub struct Work {
     annotations: BTreeMap<Vec<u8>, Vec<u8>>,
     users: BTreeSet<Vec<u8>>,
     roots: BTreeSet<Vec<u8>>,
+    /// Records for the quota database, where quota roots have no files.
+    quotas: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Users with collections for which only Cyrus itself can make the databases.
     has_dav: BTreeSet<Vec<u8>>,
 }
 
@@ -80,6 +93,8 @@ pub struct Site<'a> {
     stamp: String,
     /// Everybody of the store is restored, and nobody was named.
     is_for_all: bool,
+    /// Somebody has said that indexes may lose what older versions have no field for.
+    may_lower: bool,
 }
 
 /// A message and where it goes.
@@ -98,12 +113,6 @@ struct Begun {
     archive: Vec<u8>,
 }
 
-/// A path of the server as one of the target.
-fn below(path: &[u8]) -> Vec<u8> {
-    let start = path.iter().position(|&b| b != b'/').unwrap_or(path.len());
-    path[start..].to_vec()
-}
-
 /// The directories that imapd.conf names, as the target has them: on the way to them links are the administrator's.
 pub fn bases(conf: &Conf) -> Vec<Vec<u8>> {
     let parent = |path: &Vec<u8>| Place::host(&path[..]).parent().path;
@@ -118,8 +127,8 @@ pub fn bases(conf: &Conf) -> Vec<Vec<u8>> {
 
 impl<'a> Site<'a> {
     /// Looks at the server that `conf` describes, which does not run. Its mailboxes.db may be missing. With `must_be_empty` it
-    /// is an error if it has mailboxes.
-    pub async fn open(io: &Io, conf: &'a Conf, must_be_empty: bool) -> Result<Site<'a>, Error> {
+    /// is an error if it has mailboxes. With `may_lower` an index that its version does not read is made one of an older version.
+    pub async fn open(io: &Io, conf: &'a Conf, must_be_empty: bool, may_lower: bool) -> Result<Site<'a>, Error> {
         if conf.version < VersionLine::V2_5 {
             let why = "files can be put in place for Cyrus 2.5 and later; export with --dir --format cyrus instead";
             return Err(Error::Refused(String::from(why)));
@@ -130,7 +139,7 @@ impl<'a> Site<'a> {
         let Civil { year, month, day, hour, minute, second } = Civil::from_time(io.now());
         let stamp = format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z");
         let (known, ids) = (BTreeMap::new(), BTreeMap::new());
-        let mut site = Site { conf, paths, naming, style, known, ids, stamp, is_for_all: must_be_empty };
+        let mut site = Site { conf, paths, naming, style, known, ids, stamp, is_for_all: must_be_empty, may_lower };
         site.look_at_mailboxes(io).await?;
         if must_be_empty && let Some(name) = site.known.keys().next() {
             let why = format!("the server has mailboxes already, such as {}; --all-users is for an empty one", shown(name));
@@ -140,7 +149,7 @@ impl<'a> Site<'a> {
     }
 
     async fn look_at_mailboxes(&mut self, io: &Io) -> Result<(), Error> {
-        let Some(entries) = database(io, &self.paths.mailboxes_db()?, "mailboxes.db").await? else { return Ok(()) };
+        let Some(entries) = databases::read(io, &self.paths.mailboxes_db()?, "mailboxes.db").await? else { return Ok(()) };
         for (key, value) in entries {
             let Ok(mailboxes::Key::Name(name)) = mailboxes::parse_key(&self.naming, self.style, &key) else { continue };
             let Ok(entry) = mailboxes::parse(&value) else { continue };
@@ -210,19 +219,6 @@ impl<'a> Site<'a> {
     }
 }
 
-/// All records of a database of the server; `None` if there is no file.
-async fn database(io: &Io, path: &[u8], name: &str) -> Result<Option<Vec<Entry>>, Error> {
-    match io.read_whole(&Place::host(path), DATABASE_MAX, Vec::new()).await {
-        Ok((bytes, _)) => {
-            let mut problems = Vec::new();
-            let entries = records(name, &bytes, &mut problems);
-            problems.into_iter().next().map_or(Ok(Some(entries)), Err)
-        }
-        Err(Fault::NotFound) => Ok(None),
-        Err(fault) => Err(Error::world("read", shown(path), fault)),
-    }
-}
-
 /// Tells where folders would go, and does nothing.
 pub async fn plan(selection: &Selection<'_>, site: &Site<'_>) -> Result<(Vec<FolderPlan>, Report), Error> {
     let (mut plans, mut report) = (Vec::new(), Report::default());
@@ -272,6 +268,8 @@ pub async fn restore(
     user.messages().await?;
     if selection.wish.scope == Scope::All {
         user.files().await?;
+    } else {
+        user.missing_limits().await?;
     }
     miss(selection, site, &mut work.report).await
 }
@@ -328,7 +326,41 @@ impl User<'_, '_> {
         self.begun.push(begun);
         self.note(folder, &name, &internal, &entry)?;
         self.work.report.folders += 1;
+        if entry.mbtype.kind == mailboxes::Kind::Sieve && self.site.style == KeyStyle::Dbname && name.deleted().is_none() {
+            let result = self.script_table(folder).await;
+            if let (Err(_), Owner::User(userid)) = (&result, name.owner()) {
+                self.work.has_dav.insert(userid);
+            }
+            self.settle(format!("{}: the table of scripts", shown(&folder.name)), result)?;
+        }
         Ok(())
+    }
+
+    /// Writes the database in which ManageSieve finds the scripts of this mailbox.
+    async fn script_table(&mut self, folder: &Folder) -> Result<(), Error> {
+        let Owner::User(userid) = self.selection.owner.clone() else { return Ok(()) };
+        let scripts = scripts::scripts(self.io, self.selection.reader(), folder, self.ahead).await?;
+        if scripts.is_empty() {
+            return Ok(());
+        }
+        let content = scripts::database(&scripts, &folder.id)?;
+        let inbox = self.inbox();
+        let path = below(&self.site.paths.user_file(self.home(inbox.as_ref(), &userid), "dav")?);
+        self.put(&path, content, None).await
+    }
+
+    /// The entry and the uniqueid of the user's INBOX.
+    fn inbox(&self) -> Option<(MbEntry, Vec<u8>)> {
+        self.selection.table.folder(b"INBOX").and_then(|row| Some((mailboxes::parse(&row.entry).ok()?, row.id.clone())))
+    }
+
+    /// How the user's own files are found on this server.
+    fn home<'h>(&self, inbox: Option<&'h (MbEntry, Vec<u8>)>, userid: &'h [u8]) -> Home<'h> {
+        let was_new = self.selection.style == KeyStyle::Dbname;
+        match inbox {
+            Some((entry, id)) if self.site.style == KeyStyle::Dbname && !(was_new && entry.mbtype.legacy_dirs) => Home::Id(id),
+            _ => Home::Named(userid),
+        }
     }
 
     /// cyrus.header, cyrus.index and cyrus.annotations, in the forms that the version at hand reads.
@@ -384,8 +416,8 @@ impl User<'_, '_> {
         Ok(parsed.emit()?)
     }
 
-    /// cyrus.index in the newest version that the server reads; as it was if it reads that. The records of a cyrus.expunge are
-    /// taken in, as Cyrus itself does.
+    /// cyrus.index as it was if the server reads that, else in the newest version that it reads, which must be wanted. The records
+    /// of a cyrus.expunge are taken in, as Cyrus itself does.
     async fn index(&self, bytes: Vec<u8>, row: &FolderRow, header_crc: u32) -> Result<Vec<u8>, Error> {
         let greatest = newest_index(self.site.conf.version);
         let parsed = Index::parse(&bytes)?;
@@ -398,6 +430,12 @@ impl User<'_, '_> {
             let why =
                 "its cyrus.index is of Cyrus 2.3, where \\Seen is elsewhere; export it with --dir or restore it through IMAP";
             return Err(Error::Refused(String::from(why)));
+        }
+        if header.minor_version > greatest && !self.site.may_lower {
+            let (found, version) = (header.minor_version, self.site.conf.version);
+            let why = format!("its cyrus.index is of version {found}, and Cyrus {version} reads none above {greatest}");
+            let next = "restore it through IMAP, export it with --dir, or have it lowered, which drops what is new in it";
+            return Err(Error::Refused(format!("{why}; {next}: --cyrus {version}")));
         }
         let view = view::folder(self.selection.reader(), row).await?;
         if let Some(problem) = view.problems.into_iter().next() {
@@ -416,6 +454,9 @@ impl User<'_, '_> {
         }
         for m in &folder.messages {
             let what = || format!("{name}/{}", m.uid());
+            if let Some((why, next)) = m.body.trouble(m.row.record.size) {
+                self.work.report.failed.add(what(), why, next);
+            }
             match m.body.at() {
                 Some(at) => {
                     let (date, archived) = (m.row.record.internaldate, m.row.record.is_archived());
@@ -447,7 +488,7 @@ impl User<'_, '_> {
             self.work.annotations.insert(emit_key(subject, entry, userid), emit_value(value));
         }
         if let Owner::User(userid) = name.owner() {
-            if entry.mbtype.kind != mailboxes::Kind::Email {
+            if needs_dav(entry.mbtype.kind) {
                 self.work.has_dav.insert(userid.clone());
             }
             self.work.users.insert(userid);
@@ -566,15 +607,8 @@ impl User<'_, '_> {
             self.settle(format!("quota root {}", shown(root)), result)?;
         }
         let Owner::User(userid) = self.selection.owner.clone() else { return Ok(()) };
-        let inbox = self.selection.table.folder(b"INBOX").and_then(|row| Some((mailboxes::parse(&row.entry).ok()?, &row.id)));
-        let by_id = inbox.as_ref().is_some_and(|(entry, _)| {
-            let was_new = self.selection.style == KeyStyle::Dbname;
-            self.site.style == KeyStyle::Dbname && !(was_new && entry.mbtype.legacy_dirs)
-        });
-        let home = match &inbox {
-            Some((_, id)) if by_id => Home::Id(id),
-            _ => Home::Named(&userid),
-        };
+        let inbox = self.inbox();
+        let home = self.home(inbox.as_ref(), &userid);
         for suffix in ["seen", "sub", "counters"] {
             let result = self.user_file(home, suffix, &userid, &data).await;
             self.settle(format!("file {suffix} of {}", shown(&userid)), result)?;
@@ -583,11 +617,31 @@ impl User<'_, '_> {
         self.settle(format!("sieve scripts of {}", shown(&userid)), result)
     }
 
+    /// The limits of quota roots that restored folders name and the server does not have.
+    async fn missing_limits(&mut self) -> Result<(), Error> {
+        if self.work.roots.is_empty() {
+            return Ok(());
+        }
+        let data = self.selection.user_data(&Naming::default()).await?;
+        for (root, _) in data.quotas.iter().filter(|(root, _)| self.work.roots.contains(root)).cloned().collect::<Vec<_>>() {
+            if self.io.stat(&Place::host(self.site.paths.quota_file(&root)?)).await.is_err() {
+                let result = self.quota(&root, &data).await;
+                self.settle(format!("quota root {}", shown(&root)), result)?;
+            }
+        }
+        Ok(())
+    }
+
     async fn quota(&mut self, root: &[u8], data: &UserData) -> Result<(), Error> {
         let name = [b"meta/quota/", crate::escape::percent(root, b"/").as_bytes()].concat();
         let Some(file) = data.files.iter().find(|file| file.name == name) else { return Ok(()) };
-        let path = below(&self.site.paths.quota_file(root)?);
         self.work.roots.insert(root.to_vec());
+        if self.site.conf.quota_db != b"quotalegacy" {
+            // The same content, without the line end of the file.
+            self.work.quotas.insert(root.to_vec(), file.content.trim_ascii().to_vec());
+            return Ok(());
+        }
+        let path = below(&self.site.paths.quota_file(root)?);
         self.put(&path, file.content.clone(), file.mtime).await
     }
 
@@ -644,6 +698,12 @@ impl User<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// True for mailboxes that are found by way of databases which only `dav_reconstruct` makes.
+fn needs_dav(kind: mailboxes::Kind) -> bool {
+    use mailboxes::Kind;
+    matches!(kind, Kind::Collection | Kind::Calendar | Kind::Addressbook | Kind::JmapSubmit)
 }
 
 /// How many at the beginning are of one message.
@@ -723,6 +783,8 @@ impl Work {
         };
         put(io, shelf, &[&below(&dir)[..], b"/", file.as_bytes()].concat(), text.as_bytes()).await?;
         self.annotations(io, site, shelf).await?;
+        self.quotas(io, site, shelf).await?;
+        self.check_roots(io, site).await?;
         let dir = shown(&dir);
         let conf = if conf_path == "/etc/imapd.conf" { String::new() } else { format!(" -C {}", quoted(conf_path)) };
         let mut commands = Vec::from([format!("ctl_mboxlist{conf} -u < {}", quoted(&format!("{dir}/{file}")))]);
@@ -737,14 +799,40 @@ impl Work {
         let userids = |users: &BTreeSet<Vec<u8>>| -> Vec<String> {
             users.iter().map(|user| quoted(&String::from_utf8_lossy(user))).collect()
         };
-        if site.conf.option("conversations").is_some_and(|on| matches!(on, b"1" | b"t" | b"y" | b"yes" | b"on" | b"true")) {
+        if site.conf.option("conversations").is_some_and(is_on) {
             commands.extend(userids(&self.users).iter().map(|user| format!("ctl_conversationsdb{conf} -b {user}")));
         }
         commands.extend(userids(&self.has_dav).iter().map(|user| format!("dav_reconstruct{conf} {user}")));
-        let script = format!("{SCRIPT}{}\n", commands.join("\n"));
+        let script = format!("{SCRIPT}{}\n{SCRIPT_END}", commands.join("\n"));
         put(io, shelf, &[&below(&site.work_dir())[..], b"/commands.sh"].concat(), script.as_bytes()).await?;
         commands.insert(0, format!("# or all of these: sh {}", quoted(&format!("{dir}/commands.sh"))));
         Ok(commands)
+    }
+
+    /// Leaves out quota roots of which the server knows no limits: `quota -f` would take them out of the folders' headers.
+    async fn check_roots(&mut self, io: &Io, site: &Site<'_>) -> Result<(), Error> {
+        let has_files = site.conf.quota_db == b"quotalegacy";
+        let known: BTreeSet<Vec<u8>> = match has_files {
+            true => BTreeSet::new(),
+            false => {
+                let entries = databases::read(io, &site.conf.quota_db_path, "the quota database").await.unwrap_or_default();
+                entries.into_iter().flatten().map(|(root, _)| root).collect()
+            }
+        };
+        for root in core::mem::take(&mut self.roots) {
+            let is_known = match has_files {
+                true => io.stat(&Place::host(site.paths.quota_file(&root)?)).await.is_ok(),
+                false => known.contains(&root),
+            };
+            if is_known {
+                self.roots.insert(root);
+                continue;
+            }
+            let why = "folders name it, and neither the archive nor the server has its limits";
+            let next = "set them on the server (cyradm: setquota), which counts the use anew";
+            self.report.failed.add(format!("quota root {}", shown(&root)), why, next);
+        }
+        Ok(())
     }
 
     /// annotations.db with the records of what was restored, beside those that it has.
@@ -753,44 +841,37 @@ impl Work {
             return Ok(());
         }
         let path = site.paths.annotations_db()?;
-        let old = database(io, &path, "annotations.db").await?;
-        let had = old.is_some();
-        let mut all: BTreeMap<Vec<u8>, Vec<u8>> = old.into_iter().flatten().collect();
-        let is_news = self.annotations.iter().any(|(key, value)| all.get(key) != Some(value));
-        if !is_news {
+        let backend = site.conf.option("annotation_db").filter(|name| *name == b"skiplist").unwrap_or(b"twoskip");
+        let annotations = Database { path: &path, name: "annotations.db", backend, order: Order::Raw };
+        self.report.files += u64::from(databases::add(io, shelf, &annotations, &self.annotations, &site.stamp).await?);
+        Ok(())
+    }
+
+    /// The limits of quota roots, where the server keeps them in one database.
+    async fn quotas(&mut self, io: &Io, site: &Site<'_>, shelf: &mut Dir<'_>) -> Result<(), Error> {
+        if self.quotas.is_empty() {
             return Ok(());
         }
-        // What the server has is newer.
-        for (key, value) in &self.annotations {
-            all.entry(key.clone()).or_insert_with(|| value.clone());
+        let is_sorted = site.conf.option("improved_mboxlist_sort").is_some_and(is_on) && site.style == KeyStyle::Legacy;
+        let order = if is_sorted { Order::Mbox } else { Order::Raw };
+        let (path, backend) = (&site.conf.quota_db_path[..], &site.conf.quota_db[..]);
+        let quotas = Database { path, name: "the quota database", backend, order };
+        match databases::add(io, shelf, &quotas, &self.quotas, &site.stamp).await {
+            Ok(is_new) => self.report.files += u64::from(is_new),
+            Err(error @ (Error::Refused(_) | Error::Damage(_))) => {
+                let next = "set the limits on the server (cyradm: setquota)";
+                for root in core::mem::take(&mut self.quotas).into_keys() {
+                    self.report.failed.add(format!("limits of quota root {}", shown(&root)), &error, next);
+                    self.roots.remove(&root);
+                }
+            }
+            Err(error) => return Err(error),
         }
-        let entries: Vec<Entry> = all.into_iter().collect();
-        let content = if site.conf.option("annotation_db") == Some(b"skiplist") {
-            skiplist::emit(&entries)?
-        } else {
-            twoskip::emit(&entries, 1)
-        };
-        let at = Place::target(below(&path));
-        let with = |suffix: &str| [&at.path[..], b".", suffix.as_bytes()].concat();
-        let (new, kept) = (with(&format!("cylinder.{}", site.stamp)), with(&format!("before.{}", site.stamp)));
-        put(io, shelf, &new, &content).await?;
-        let rename = async |from: &Place, to: &Place| {
-            io.rename(from, to).await.map_err(|fault| Error::world("rename", shown(&from.path), fault))
-        };
-        if had {
-            rename(&at, &Place::target(kept)).await?;
-        }
-        rename(&Place::target(new), &at).await?;
-        self.report.files += 1;
         Ok(())
     }
 }
 
-async fn put(io: &Io, shelf: &mut Dir<'_>, path: &[u8], content: &[u8]) -> Result<(), Error> {
-    shelf.dir(&Place::target(path).parent().path).await?;
-    let mut draft = Draft::new(io);
-    draft.write(content).await?;
-    let result = shelf.put(path, &mut draft, None).await.map(drop);
-    draft.close().await;
-    result
+/// A switch of imapd.conf.
+fn is_on(value: &[u8]) -> bool {
+    matches!(value, [b'1' | b'y' | b't', ..] | [b'o', b'n', ..])
 }

@@ -13,6 +13,7 @@ pub mod lock;
 pub mod message;
 pub mod pass;
 pub mod site;
+pub mod version;
 
 pub use crate::io::Tuple;
 

@@ -6,6 +6,7 @@
 use super::database::{Database, Entry};
 use super::lock::Patience;
 use super::pass::FOLDERS_MAX;
+use super::version::Told;
 use super::{Folder, FolderPaths, MetaFile, Pass};
 use crate::cyrus::conf::{Conf, VersionLine};
 use crate::cyrus::db::{Order, flat};
@@ -13,7 +14,7 @@ use crate::cyrus::mailboxes::{self, MbEntry, StyleGuess};
 use crate::cyrus::names::{KeyStyle, MailboxName, Naming, Owner};
 use crate::cyrus::paths::{self, Home, Paths};
 use crate::error::{Error, Fault};
-use crate::io::{Io, Place};
+use crate::io::{How, Io, Place};
 use crate::time::Time;
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -24,6 +25,9 @@ use alloc::vec::Vec;
 const ANNOTATIONS_MAX: usize = 100_000;
 /// Keys of mailboxes.db that are looked at to tell the version.
 const SAMPLE: usize = 200;
+/// Mailboxes whose indexes are looked at to tell the version, and how many bytes of each.
+const INDEXES: usize = 8;
+const INDEX_TOP: usize = 12;
 
 /// How much to lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,6 +66,8 @@ pub struct Site {
     patience: Patience,
     style: KeyStyle,
     pinned: bool,
+    /// The version was told by what is installed.
+    is_sure: bool,
     mailboxes: Database,
     annotations: Database,
 }
@@ -81,7 +87,8 @@ impl Site {
         let annotations = Database::new(Place::host(paths.annotations_db()?), "annotations.db", patience);
         let naming = paths.naming().clone();
         let pinned = version.is_some();
-        let mut site = Site { conf, naming, locking, patience, style: KeyStyle::Dbname, pinned, mailboxes, annotations };
+        let (style, is_sure) = (KeyStyle::Dbname, false);
+        let mut site = Site { conf, naming, locking, patience, style, pinned, is_sure, mailboxes, annotations };
         if locking == Locking::Offline {
             site.mailboxes.leave_unlocked();
             site.annotations.leave_unlocked();
@@ -122,8 +129,74 @@ impl Site {
 
     /// The version line for a commit record.
     pub fn version_shown(&self) -> String {
-        let mark = if self.pinned { "" } else { " or like it" };
+        let mark = if self.pinned || self.is_sure { "" } else { " or like it" };
         format!("{}{mark}", self.conf.version)
+    }
+
+    /// Takes into account what is installed on the host, unless the databases are of another release, and what the indexes of
+    /// new mailboxes need. Gives what was concluded, and from what; for a version that the caller knew, `None`.
+    pub async fn look_closer(&mut self, io: &Io, installed: Option<Told>) -> Result<Option<Told>, Error> {
+        if self.pinned {
+            return Ok(None);
+        }
+        let sample = self.mailboxes.first(io, SAMPLE).await?;
+        let (shown, style) = (self.conf.version, self.style);
+        // Up to 3.4 keys are of another form, and 3.12 writes values in another.
+        let fits = |version: VersionLine| match (sample.is_empty(), style) {
+            (true, _) => true,
+            (false, KeyStyle::Legacy) => version < VersionLine::V3_6,
+            (false, KeyStyle::Dbname) => version >= shown,
+        };
+        if let Some(told) = installed.filter(|told| fits(told.version)) {
+            self.is_sure = true;
+            return self.conclude(told).map(Some);
+        }
+        if sample.is_empty() && shown < VersionLine::V3_12 {
+            return Ok(None);
+        }
+        let needed = self.newest_index(io, &sample).await.and_then(first_with_index);
+        let because = match needed.filter(|needed| *needed > shown && fits(*needed)) {
+            Some(_) => "new mailboxes have indexes of its version",
+            None => "mailboxes.db and lock files look like it",
+        };
+        let version = needed.filter(|needed| *needed > shown && fits(*needed)).unwrap_or(shown);
+        self.conclude(Told { version, because: String::from(because) }).map(Some)
+    }
+
+    fn conclude(&mut self, told: Told) -> Result<Told, Error> {
+        self.conf = self.conf.with_version(told.version)?;
+        self.naming = self.conf.naming()?;
+        Ok(told)
+    }
+
+    /// The newest version of cyrus.index among some of the mailboxes that were made last.
+    async fn newest_index(&self, io: &Io, sample: &[Entry]) -> Option<u32> {
+        let mut made: Vec<(u32, Place)> = Vec::new();
+        for (key, value) in sample {
+            let Ok(mut entry) = mailboxes::parse(value) else { continue };
+            let name = match mailboxes::parse_key(&self.naming, self.style, key) {
+                Ok(mailboxes::Key::Name(name)) => name,
+                Ok(mailboxes::Key::Id(id)) => {
+                    entry.uniqueid = Some(id);
+                    match entry.dbname.as_deref().map(|name| self.naming.parse_dbname(name)) {
+                        Some(Ok(name)) => name,
+                        _ => continue,
+                    }
+                }
+                _ => continue,
+            };
+            if entry.is_local_mailbox()
+                && let Ok(paths) = self.folder_paths(&name, &entry)
+            {
+                made.push((entry.uidvalidity, paths.meta[0].clone()));
+            }
+        }
+        made.sort_by_key(|(uidvalidity, _)| core::cmp::Reverse(*uidvalidity));
+        let mut newest = None;
+        for (_, place) in made.into_iter().take(INDEXES) {
+            newest = newest.max(index_version(io, &place).await);
+        }
+        newest
     }
 
     /// Tells the version line from the keys and values of mailboxes.db, and from lock files that only some versions make.
@@ -133,6 +206,10 @@ impl Site {
         sample.iter().for_each(|(key, _)| guess.feed(key));
         self.style = if sample.is_empty() { KeyStyle::Dbname } else { guess.finish() };
         if self.style == KeyStyle::Dbname {
+            if sample.iter().any(|(_, value)| mailboxes::is_of_3_12(value)) {
+                return Ok(VersionLine::V3_12);
+            }
+            // Gone after a boot, until somebody needs it.
             let newest = self.conf.with_version(VersionLine::V3_12)?;
             let global = Paths::new(&newest)?.global_lock()?;
             let found = match global {
@@ -395,6 +472,28 @@ impl Site {
             all.push(place);
         }
         Ok(if present.is_empty() { all } else { present })
+    }
+}
+
+/// The version in the header of a cyrus.index; `None` if it cannot be read.
+async fn index_version(io: &Io, place: &Place) -> Option<u32> {
+    let file = io.open(place, How::Read).await.ok()?;
+    let read = io.read_at(file, 0, INDEX_TOP, Vec::new()).await;
+    // It was only read.
+    let _ = io.close(file).await;
+    let top = read.ok()?;
+    let number = |at: usize| top.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
+    number(8)
+}
+
+/// The oldest release whose servers make such indexes.
+pub fn first_with_index(version: u32) -> Option<VersionLine> {
+    match version {
+        14..=16 => Some(VersionLine::V3_2),
+        17 => Some(VersionLine::V3_4),
+        18 | 19 => Some(VersionLine::V3_10),
+        20.. => Some(VersionLine::Head),
+        _ => None,
     }
 }
 

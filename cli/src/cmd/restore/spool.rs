@@ -1,11 +1,11 @@
 //! `cylinder restore --spool`: into the files of a server that does not run.
 
-use super::{report, scope, tell_snapshot, wish};
+use super::{report, running, scope, tell_snapshot, wish};
 use crate::args::Restore;
 use crate::cmd::archive;
 use crate::exit::Exit;
 use crate::host::{self, Outcome, Trouble};
-use crate::output::Progress;
+use crate::output::{Progress, count};
 use crate::stop;
 use cylinder_core::archive::read::Reader;
 use cylinder_core::cyrus::conf::{Conf, VersionLine};
@@ -17,14 +17,19 @@ use cylinder_core::restore::report::Report;
 use cylinder_core::restore::select::{Kind, Scope, Selection, Wish};
 use cylinder_core::restore::shelf::Dir;
 use cylinder_core::restore::spool::{self, Site, Work};
+use cylinder_core::restore::target;
 use cylinder_core::source::config;
+use cylinder_core::source::version::Told;
 use cylinder_core::store::{archive_dir, owners};
 use cylinder_core::view::{self, When};
 use cylinder_transport_local::{Config, Local, owner_of};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Where imapd.conf is if nobody says, below the directory.
 const CONF: &str = "/etc/imapd.conf";
+/// Stands for every source.
+const EVERY: &str = "all";
 
 /// What was asked for.
 struct Request {
@@ -32,10 +37,19 @@ struct Request {
     user: Option<Owner>,
     wish: Wish,
     when: When,
+    /// Only users of these sources; empty if there is only one.
+    sources: Vec<String>,
     conf: String,
     version: Option<VersionLine>,
     dry_run: bool,
     ahead: usize,
+}
+
+/// What is to be done where.
+struct Aim {
+    owners: Vec<Owner>,
+    conf: Conf,
+    told: Told,
 }
 
 /// What came of it.
@@ -53,13 +67,18 @@ pub fn run(args: &Restore, dir: &Path) -> Outcome {
     let config = Config { store, threads, root, stop: Some(stop::flag()), ..Config::default() };
     let mut driver = Local::new(config.clone());
     let asked = &request;
-    let conf = host::run(&mut driver, |io| async move { load(&io, asked).await })?;
-    let owner = cyrus_owner(dir, &conf);
+    let aim = host::run(&mut driver, |io| async move { load(&io, asked).await })?;
+    let conf = &aim.conf;
+    if !args.quiet {
+        eprintln!("cylinder: the server in {} is taken for Cyrus {}: {}", dir.display(), aim.told.version, aim.told.because);
+    }
+    refuse_running(dir, conf, request.dry_run)?;
+    let owner = cyrus_owner(dir, conf);
     // Only now is it known where the administrator's links may be.
-    let (target, trusted) = ((!request.dry_run).then(|| dir.to_path_buf()), spool::bases(&conf));
+    let (target, trusted) = ((!request.dry_run).then(|| dir.to_path_buf()), spool::bases(conf));
     let mut driver = Local::new(Config { target, trusted, ..config });
     let mut progress = Progress::new(args.quiet || args.json);
-    let done = host::run_with(&mut driver, async |io: Io| carry_out(args, &request, &io, &conf, owner).await, &mut |event| {
+    let done = host::run_with(&mut driver, async |io: Io| carry_out(args, &request, &io, &aim, owner).await, &mut |event| {
         progress.on("restored", &event)
     });
     progress.clear();
@@ -67,7 +86,7 @@ pub fn run(args: &Restore, dir: &Path) -> Outcome {
     match done? {
         Done::Planned(plans, report) => report::plan(args, &plans, &goal, &report),
         Done::Restored(report, commands) => {
-            let commands = if commands.is_empty() { commands } else { with_heading(&conf, commands) };
+            let commands = if commands.is_empty() { commands } else { with_heading(conf, commands) };
             report::tell(args, &goal, &report, &commands)?;
             Ok(if report.is_clean() { Exit::Ok } else { Exit::Partial })
         }
@@ -100,7 +119,28 @@ fn request(args: &Restore, ahead: usize) -> Result<Request, Trouble> {
     }
     let unknown = |text: &String| Trouble::Usage(format!("--cyrus {text}: expected a version such as 3.6"));
     let version = args.cyrus.as_ref().map(|text| VersionLine::of(text).ok_or_else(|| unknown(text))).transpose()?;
-    Ok(Request { user, wish, when: archive::at(&args.at)?, conf, version, dry_run: args.dry_run, ahead })
+    if args.as_user.is_some() {
+        let how = "restore the user as it was, and rename it on the server afterwards (cyradm: rename user/OLD user/NEW)";
+        return Err(Trouble::Usage(format!("restore: --as goes with --to-tree and --merge; with --spool, {how}")));
+    }
+    if !args.source.is_empty() && user.is_some() {
+        return Err(usage("restore: --source goes with --all-users"));
+    }
+    let (when, sources, dry_run) = (archive::at(&args.at)?, args.source.clone(), args.dry_run);
+    Ok(Request { user, wish, when, sources, conf, version, dry_run, ahead })
+}
+
+/// Refused if a server works with these files: it would not see what is put there, or write over it.
+fn refuse_running(dir: &Path, conf: &Conf, is_dry_run: bool) -> Result<(), Trouble> {
+    let inside = String::from_utf8_lossy(&conf.configdirectory).into_owned();
+    let Some((pid, name)) = running::server_in(&dir.join(inside.trim_start_matches('/'))) else { return Ok(()) };
+    let why = format!("a Cyrus server runs on {} ({name}, process {pid}): stop it first", dir.display());
+    let next = "restore onto a running server with --exact, --merge or --to-tree";
+    if is_dry_run {
+        eprintln!("cylinder: {why}, or {next}");
+        return Ok(());
+    }
+    Err(Error::Refused(format!("{why}, or {next}")).into())
 }
 
 /// The user and group of Cyrus below `dir`; `None` if this process may not give files away.
@@ -116,41 +156,92 @@ fn cyrus_owner(dir: &Path, conf: &Conf) -> Option<(u32, u32)> {
     owner
 }
 
-/// imapd.conf as the version at hand reads it: the one that was named, or the newest that an archive is from.
-async fn load(io: &Io, request: &Request) -> Result<Conf, Error> {
-    let mut version = request.version;
-    if version.is_none() {
-        for owner in whose(io, request).await? {
-            let reader = archive::open(io, &owner, &archive_dir(&owner)?).await?;
-            let at = view::snapshot(&reader, request.when).await;
-            reader.close().await;
-            if let Ok(at) = at {
-                version = version.max(at.commit.cyrus.split(' ').next().and_then(VersionLine::of));
-            }
+/// The users that are meant, what the server is taken for, and imapd.conf as that version reads it.
+async fn load(io: &Io, request: &Request) -> Result<Aim, Error> {
+    let mut owners = match &request.user {
+        Some(owner) => vec![owner.clone()],
+        None => owners(io).await?,
+    };
+    let mut told = match request.version {
+        Some(version) => Some(target::as_said(version)),
+        None => target::told_by_disk(io, request.conf.as_bytes()).await?,
+    };
+    if request.user.is_none() || told.is_none() {
+        let archives = look(io, request, owners).await?;
+        let archives = if request.user.is_none() { of_sources(archives, &request.sources)? } else { archives };
+        if told.is_none() {
+            told = Some(target::from_archives(only_version(&archives)?));
+        }
+        owners = archives.into_iter().map(|archive| archive.owner).collect();
+    }
+    let missing = || Error::Refused(String::from("nothing tells the version of the server; say --cyrus VERSION"));
+    let told = told.ok_or_else(missing)?;
+    let conf = config::load(io, request.conf.as_bytes(), "", told.version).await?;
+    Ok(Aim { owners, conf, told })
+}
+
+/// An archive, and what its snapshot says of the server.
+struct Archive {
+    owner: Owner,
+    source: String,
+    version: Option<VersionLine>,
+}
+
+async fn look(io: &Io, request: &Request, owners: Vec<Owner>) -> Result<Vec<Archive>, Error> {
+    let mut archives = Vec::new();
+    for owner in owners {
+        let reader = archive::open(io, &owner, &archive_dir(&owner)?).await?;
+        let version = target::told_by_archive(&reader, request.when).await;
+        // Whoever has no such snapshot is told later.
+        let source = view::snapshot(&reader, request.when).await.map(|at| at.commit.source).unwrap_or_default();
+        reader.close().await;
+        archives.push(Archive { owner, source, version: version? });
+    }
+    Ok(archives)
+}
+
+/// Those of the sources that were named; refused if nobody has said which of several are meant.
+fn of_sources(archives: Vec<Archive>, wanted: &[String]) -> Result<Vec<Archive>, Error> {
+    let mut users: BTreeMap<&str, u64> = BTreeMap::new();
+    archives.iter().filter(|archive| !archive.source.is_empty()).for_each(|a| *users.entry(&a.source).or_default() += 1);
+    let all = users.iter().map(|(source, n)| format!("{source} ({})", count(*n, "user"))).collect::<Vec<_>>().join(", ");
+    if let Some(unknown) = wanted.iter().find(|source| *source != EVERY && !users.contains_key(&source[..])) {
+        return Err(Error::Refused(format!("--source {unknown}: the store has users of: {all}")));
+    }
+    if wanted.is_empty() && users.len() > 1 {
+        let why = format!("the store has users of several sources: {all}");
+        return Err(Error::Refused(format!("{why}; say with --source which are meant, or --source all")));
+    }
+    let is_meant = |archive: &Archive| wanted.is_empty() || wanted.iter().any(|w| w == EVERY || *w == archive.source);
+    Ok(archives.into_iter().filter(is_meant).collect())
+}
+
+/// The version that the archives are from; refused if they are from several, for the server can be of any.
+fn only_version(archives: &[Archive]) -> Result<VersionLine, Error> {
+    let mut users: BTreeMap<VersionLine, u64> = BTreeMap::new();
+    archives.iter().filter_map(|archive| archive.version).for_each(|version| *users.entry(version).or_default() += 1);
+    match users.len() {
+        0 => Err(Error::Refused(String::from("the archive does not tell the version of the server; say --cyrus VERSION"))),
+        1 => Ok(*users.keys().next().unwrap_or(&VersionLine::V3_6)),
+        _ => {
+            let all: Vec<String> = users.iter().map(|(version, n)| format!("{version} ({})", count(*n, "user"))).collect();
+            let why = format!("the archives are of several versions of Cyrus: {}", all.join(", "));
+            Err(Error::Refused(format!("{why}; nothing on the disk tells which it is to be: say --cyrus VERSION")))
         }
     }
-    let missing = || Error::Refused(String::from("the archive does not tell the version of the server; say --cyrus VERSION"));
-    config::load(io, request.conf.as_bytes(), "", version.ok_or_else(missing)?).await
 }
 
-async fn whose(io: &Io, request: &Request) -> Result<Vec<Owner>, Error> {
-    match &request.user {
-        Some(owner) => Ok(vec![owner.clone()]),
-        None => owners(io).await,
-    }
-}
-
-async fn carry_out(args: &Restore, request: &Request, io: &Io, conf: &Conf, owner: Option<(u32, u32)>) -> Result<Done, Error> {
-    let site = Site::open(io, conf, request.user.is_none()).await?;
+async fn carry_out(args: &Restore, request: &Request, io: &Io, aim: &Aim, owner: Option<(u32, u32)>) -> Result<Done, Error> {
+    let site = Site::open(io, &aim.conf, request.user.is_none(), request.version.is_some()).await?;
     let mut shelf = Dir::new(io, 0o600, 0o700, owner);
     let (mut work, mut plans) = (Work::default(), Vec::new());
-    for owner in whose(io, request).await? {
-        let reader = archive::open(io, &owner, &archive_dir(&owner)?).await?;
-        let result = one(args, request, io, &reader, &owner, &site, &mut shelf, &mut work, &mut plans).await;
+    for owner in &aim.owners {
+        let reader = archive::open(io, owner, &archive_dir(owner)?).await?;
+        let result = one(args, request, io, &reader, owner, &site, &mut shelf, &mut work, &mut plans).await;
         reader.close().await;
         match result {
             Err(error @ (Error::Damage(_) | Error::Refused(_))) if request.user.is_none() => {
-                work.report.fail_with(host::owner_shown(&owner), &error);
+                work.report.fail_with(host::owner_shown(owner), &error);
             }
             other => other?,
         }
