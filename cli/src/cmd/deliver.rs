@@ -227,11 +227,12 @@ impl Order {
             Owner::Shared => None,
         };
         let mut client = self.server.imap(io, act_as, password).await?;
-        let names = Names::new(Naming::default(), client.namespace().await?, &self.target);
+        // Asked first: whoever has no mailbox has no namespace either.
         if act_as.is_some() && client.list(b"INBOX").await?.is_empty() {
             client.logout().await;
             return Err(Error::Refused(self.no_such_user()));
         }
+        let names = Names::new(Naming::default(), client.namespace().await?, &self.target);
         Ok((client, names))
     }
 

@@ -127,7 +127,8 @@ pub fn bases(conf: &Conf) -> Vec<Vec<u8>> {
 
 impl<'a> Site<'a> {
     /// Looks at the server that `conf` describes, which does not run. Its mailboxes.db may be missing. With `must_be_empty` it
-    /// is an error if it has mailboxes. With `may_lower` an index that its version does not read is made one of an older version.
+    /// is an error if it has mailboxes. With `may_lower` an index that its version does not read is made one of an older
+    /// version.
     pub async fn open(io: &Io, conf: &'a Conf, must_be_empty: bool, may_lower: bool) -> Result<Site<'a>, Error> {
         if conf.version < VersionLine::V2_5 {
             let why = "files can be put in place for Cyrus 2.5 and later; export with --dir --format cyrus instead";
@@ -416,8 +417,8 @@ impl User<'_, '_> {
         Ok(parsed.emit()?)
     }
 
-    /// cyrus.index as it was if the server reads that, else in the newest version that it reads, which must be wanted. The records
-    /// of a cyrus.expunge are taken in, as Cyrus itself does.
+    /// cyrus.index as it was if the server reads that, else in the newest version that it reads, which must be wanted. The
+    /// records of a cyrus.expunge are taken in, as Cyrus itself does.
     async fn index(&self, bytes: Vec<u8>, row: &FolderRow, header_crc: u32) -> Result<Vec<u8>, Error> {
         let greatest = newest_index(self.site.conf.version);
         let parsed = Index::parse(&bytes)?;

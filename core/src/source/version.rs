@@ -83,7 +83,9 @@ fn of_packages(status: &[u8]) -> Option<Told> {
         let field = |name: &[u8]| stanza.iter().find_map(|line| line.strip_prefix(name)).map(<[u8]>::trim_ascii);
         let Some(package) = field(b"Package:") else { continue };
         let is_server = package.starts_with(b"cyrus-common") || package.starts_with(b"cyrus-imapd");
-        if !is_server || !field(b"Status:").is_some_and(|status| status.ends_with(b" installed")) {
+        // Its files are there also if a script of the package has failed.
+        let is_gone = |status: &[u8]| status.ends_with(b" config-files") || status.ends_with(b" not-installed");
+        if !is_server || field(b"Status:").is_none_or(is_gone) {
             continue;
         }
         let version = field(b"Version:").unwrap_or_default();
