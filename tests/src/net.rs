@@ -128,6 +128,60 @@ impl<'a, T> Side<'a, T> {
     }
 }
 
+/// Runs the procedure `client` on `here` until it has ended, and for each connection that it makes, one after the other, the
+/// procedure `serve` on `there`. What is cut is cut once.
+pub fn meet<'a, T, S, F, G>(
+    here: &mut SimDisk,
+    there: &mut SimDisk,
+    net: &mut Net,
+    client: impl FnOnce(Io) -> F,
+    serve: impl Fn(Io) -> G,
+) -> T
+where
+    F: Future<Output = T> + 'a,
+    G: Future<Output = S> + 'a,
+{
+    let mut lanes = [Lane::default(), Lane::default()];
+    let mut client = Side::new(here.now(), client);
+    let mut server = Side::new(there.now(), &serve);
+    for _ in 0..STEPS_MAX {
+        if net.stop.take_if(|bytes| net.sent[0] >= *bytes).is_some() {
+            client.task.handle_input(here.now(), Input::Stop);
+        }
+        let connects = net.connects;
+        let did = client.step(here, net, &mut lanes, Way::Up);
+        let is_over = client.outcome.is_some();
+        if is_over || net.connects > connects.max(1) {
+            lanes[0].ended = true;
+            while net.lingers && server.step(there, net, &mut lanes, Way::Down) {}
+        }
+        if let Some(outcome) = client.outcome.take() {
+            return outcome;
+        }
+        if net.connects > connects.max(1) {
+            (lanes, net.cut) = ([Lane::default(), Lane::default()], None);
+            server = Side::new(there.now(), &serve);
+        }
+        let did = server.step(there, net, &mut lanes, Way::Down) || did;
+        let did = (server.outcome.is_some() && !lanes[1].ended) || did;
+        lanes.iter_mut().for_each(|lane| lane.ended |= server.outcome.is_some());
+        let now = here.now().max(there.now());
+        let is_apart = here.now() < now || there.now() < now;
+        if did && !is_apart {
+            continue;
+        }
+        let waits = [client.until, server.until.filter(|_| server.outcome.is_none())].into_iter().flatten();
+        let next = if did || is_apart { now } else { waits.min().expect("somebody waits for something") };
+        here.wait_until(next);
+        there.wait_until(next);
+        if !did && !is_apart {
+            client.task.handle_input(next, Input::Tick);
+            server.task.handle_input(next, Input::Tick);
+        }
+    }
+    panic!("the run does not end");
+}
+
 fn send(net: &mut Net, lanes: &mut [Lane; 2], way: Way, mut data: Vec<u8>, now: Time) -> Result<Reply, Fault> {
     let at = way as usize;
     if lanes[at].ended {

@@ -16,30 +16,32 @@ type Key = (Way, Loss, bool, End);
 
 /// Faults that are known: the way, the kind, and a seed that has shown it.
 const KNOWN: &[(Way, &str, u64)] = &[
-    (Way::Tree, "an error", 690),
-    (Way::Tree, "another date", 35),
-    (Way::Tree, "content that nobody had", 4),
-    (Way::Tree, "flags lack, and nothing is told", 3178),
-    (Way::Tree, "it does not end by itself", 406),
-    (Way::Tree, "once more, and it does something", 3644),
-    (Way::Tree, "once more, and it fails", 1531),
-    (Way::Tree, "scripts, events or contacts became mail, and nothing is told", 34),
-    (Way::Merge, "RESTORED was left by a merge", 15),
-    (Way::Merge, "a folder made again lacks what it had", 2),
+    (Way::Tree, "an error", 9),
+    (Way::Tree, "another date", 21),
+    (Way::Tree, "content that nobody had", 145),
+    (Way::Tree, "flags lack, and nothing is told", 2222),
+    (Way::Tree, "it does not end by itself", 428),
+    (Way::Tree, "once more, and it fails", 528),
+    (Way::Tree, "scripts, events or contacts became mail, and nothing is told", 0),
+    (Way::Merge, "RESTORED was left by a merge", 5),
+    (Way::Merge, "a folder made again lacks what it had", 12),
     (Way::Merge, "a message lacks that the report does not tell", 51),
-    (Way::Merge, "a message lacks, and the exit code is 0", 122),
-    (Way::Merge, "an error", 28),
-    (Way::Merge, "another date", 21),
-    (Way::Merge, "content that nobody had", 951),
-    (Way::Merge, "flags lack, and nothing is told", 627),
+    (Way::Merge, "a message lacks, and the exit code is 0", 472),
+    (Way::Merge, "an error", 8),
+    (Way::Merge, "another date", 125),
+    (Way::Merge, "content that nobody had", 1014),
+    (Way::Merge, "flags lack, and nothing is told", 1791),
     (Way::Merge, "it does not end by itself", 230),
+    (Way::Merge, "once more, and it fails", 5520),
+    (Way::Flags, "it does not end by itself", 275),
     (Way::Exact, "a mailbox is not as it was, and the exit code is 0", 508),
-    (Way::Exact, "a mailbox that the report does not tell", 2104),
-    (Way::Exact, "it does not end by itself", 153),
-    (Way::Replace, "a mailbox is not as it was, and the exit code is 0", 291),
-    (Way::Replace, "a mailbox that the report does not tell", 505),
-    (Way::Replace, "it does not end by itself", 183),
-    (Way::Replace, "what belongs to the user lacks, and the exit code is 0", 6),
+    (Way::Exact, "a mailbox that the report does not tell", 1578),
+    (Way::Exact, "it does not end by itself", 318),
+    (Way::Replace, "a mailbox is not as it was, and the exit code is 0", 206),
+    (Way::Replace, "a mailbox that the report does not tell", 1558),
+    (Way::Replace, "it does not end by itself", 165),
+    (Way::Replace, "what belongs to the user lacks, and the exit code is 0", 2),
+    (Way::Replace, "what was there is gone", 28),
 ];
 
 /// The seeds of today: others than yesterday's, and the same for everybody who looks today.
@@ -61,10 +63,13 @@ fn what_is_restored_is_what_was_or_the_report_says_what_is_not() {
     println!("seeds from {first}: {:?}", tally.well);
     let well = |is: &dyn Fn(&Key) -> bool| tally.well.iter().filter(|(key, _)| is(key)).map(|(_, n)| n).sum::<u64>();
     // The cases are not too kind, and not too hard.
-    for way in [Way::Tree, Way::Merge, Way::Exact, Way::Replace] {
+    for way in [Way::Tree, Way::Merge, Way::Flags, Way::Exact, Way::Replace] {
         let (cut, clean) = (well(&|key| key.0 == way && key.2), well(&|key| key.0 == way && key.3 == End::Clean));
         let partial = well(&|key| key.0 == way && key.3 == End::Partial);
-        assert!(cut >= 10 && clean >= 10 && partial >= 5, "{way:?}: {cut} cut, {clean} clean, {partial} partial");
+        assert!(
+            cut >= 10 && clean >= 10 && (partial >= 5 || way == Way::Flags),
+            "{way:?}: {cut} cut, {clean} clean, {partial} partial"
+        );
     }
     for loss in [Loss::Nothing, Loss::Messages, Loss::Filed, Loss::Folders, Loss::User, Loss::UserAgain] {
         assert!(well(&|key| key.1 == loss) >= 30, "{loss:?}: {}", well(&|key| key.1 == loss));

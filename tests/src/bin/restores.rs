@@ -1,9 +1,9 @@
 //! Restores by chance: `restores FIRST COUNT` runs the cases of so many seeds and prints what came of them, `restores SEED` one
-//! case, and what is wrong with it if anything is.
+//! case, told line by line, and what is wrong with it if anything is.
 //!
 //! Prints counts by way of restoring, loss and outcome, and for each kind of fault the first seeds that show it.
 
-use cylinder_tests::restores::{Tally, run};
+use cylinder_tests::restores::{Tally, tell};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -20,7 +20,9 @@ fn main() -> ExitCode {
 }
 
 fn one(seed: u64) -> ExitCode {
-    match run(seed) {
+    let (lines, result) = tell(seed);
+    lines.iter().for_each(|line| println!("{line}"));
+    match result {
         Ok(told) => {
             println!("seed {seed}: {told:?}");
             ExitCode::SUCCESS

@@ -282,7 +282,7 @@ impl Session {
             "APPEND" => self.append(&text(0), args.get(1..).unwrap_or_default()),
             "GETQUOTAROOT" => self.quota_roots(&text(0)),
             "SETQUOTA" => self.set_quota(&text(0), args),
-            "MYRIGHTS" | "GETACL" | "SETACL" | "GETMETADATA" | "SETMETADATA" => self.about(name, args),
+            "MYRIGHTS" | "GETACL" | "SETACL" | "DELETEACL" | "GETMETADATA" | "SETMETADATA" => self.about(name, args),
             _ => (Lines::new(), String::from("BAD Unrecognized command")),
         }
     }
@@ -570,6 +570,11 @@ impl Session {
                 let acl = mailbox.acl.iter().map(|(who, rights)| format!(" {} {rights}", astring(who))).collect::<String>();
                 return (text_lines(vec![format!("ACL {shown}{acl}")]), ok());
             }
+            "DELETEACL" => {
+                mailbox.acl.remove(&text(1));
+                mailbox.modseq += 1;
+                return done(Ok(()));
+            }
             "SETACL" => {
                 mailbox.acl.insert(text(1), text(2));
                 mailbox.modseq += 1;
@@ -588,6 +593,11 @@ impl Session {
             entry.strip_prefix("/private").map(|rest| whose(rest, USER)).or(shared).unwrap_or_default()
         };
         if command == "SETMETADATA" {
+            let uses = words.chunks_exact(2).find(|pair| pair[0].text() == "/private/specialuse").map(|pair| pair[1].text());
+            if let Some(Err(why)) = uses.map(|uses| server.check_uses(&name, &uses)) {
+                return done(Err(why));
+            }
+            let Some(mailbox) = server.boxes.get_mut(&name) else { return done(Err("Mailbox does not exist")) };
             mailbox.modseq += 1;
             for pair in words.chunks_exact(2) {
                 match pair[1].bytes() {

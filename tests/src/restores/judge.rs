@@ -4,7 +4,7 @@
 //! by folder. In any case nothing that was there is gone, nothing comes twice, and nothing that nobody had is there. What must
 //! not come in: how anything is restored.
 
-use super::model::{Flags, INBOX, Mailbox, Message, Server, USER};
+use super::model::{Flags, INBOX, Mailbox, Message, SCRIPTS, Server, USER, flags_shown, shown};
 use super::ways::{Order, TREE, Way};
 use cylinder_core::guid::Guid;
 use cylinder_core::restore::select::Scope;
@@ -55,8 +55,39 @@ impl Case<'_> {
     pub fn check(&self) -> Check {
         match self.order.way {
             Way::Tree | Way::Merge => self.check_mail(),
+            Way::Flags => self.check_flags(),
             Way::Exact | Way::Replace => self.check_exact(),
         }
+    }
+
+    /// Flags of messages that are there are as they were, or it is told; nothing else is changed.
+    fn check_flags(&self) -> Check {
+        let empty = Mailbox::new("none", 0);
+        for (name, before) in &self.before.boxes {
+            let key = |mailbox: &Mailbox| mailbox.visible().map(|m| (m.uid, m.guid, m.date)).collect::<Vec<_>>();
+            if self.after.boxes.get(name).is_none_or(|after| key(after) != key(before)) {
+                return fault("flags alone were asked for, and more was changed", name.clone());
+            }
+        }
+        for (name, wanted) in self.wanted() {
+            let after = self.after.boxes.get(name).unwrap_or(&empty);
+            let told = self.told(name);
+            if !self.is_clean() || told.is_none_or(|folder| folder.skipped.is_some()) {
+                continue;
+            }
+            let (then, now) = (wanted.counts(), after.counts());
+            for message in wanted.visible() {
+                let same = after.visible().find(|other| other.uid == message.uid && other.guid == message.guid);
+                let is_only = then[&message.guid] == 1 && now.get(&message.guid) == Some(&1);
+                let same = same.or_else(|| after.visible().find(|other| is_only && other.guid == message.guid));
+                // What a folder made anew gave the UID of another one is not the same message.
+                if let Some(same) = same.filter(|same| lower(&same.flags) != lower(&message.flags)) {
+                    let why = format!("{name}: {}, not {}; told: {told:?}", shown(same), shown(message));
+                    return fault("flags are not as they were, and the exit code is 0", why);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The folders that were asked for, deleted ones left out.
@@ -278,6 +309,10 @@ impl Case<'_> {
             let told = self.told(name);
             let is_told = told.is_none_or(|folder| folder.failed > 0 || folder.skipped.is_some());
             let after = self.after.boxes.get(name);
+            // A mailbox of scripts that was there stays, and its scripts are changed one by one.
+            if wanted.kind == SCRIPTS && self.before.boxes.contains_key(name) {
+                continue;
+            }
             if let Some(report) = self.report
                 && report.ended_early.is_none()
                 && (report.is_clean() || !is_told)
@@ -325,8 +360,8 @@ impl Case<'_> {
         let lacks = |what: &str, missing: String| {
             fault("what belongs to the user lacks, and the exit code is 0", format!("{what}: {missing}"))
         };
-        if let Some(script) = then.scripts.difference(&now.scripts).next() {
-            return lacks("scripts", format!("{script:?}"));
+        if let Some((script, _)) = then.scripts.iter().find(|(name, text)| now.scripts.get(*name) != Some(text)) {
+            return lacks("scripts", script.clone());
         }
         if then.active.is_some() && then.active != now.active {
             return lacks("the active script", format!("{:?}, not {:?}", now.active, then.active));
@@ -384,16 +419,4 @@ fn same(wanted: &Mailbox, after: Option<&Mailbox>) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("{} messages, not {}", after.messages.len(), wanted.messages.len())),
     }
-}
-
-fn flags_shown(flags: &Flags) -> String {
-    let flags: Vec<String> = flags.iter().map(|flag| flag.escape_ascii().to_string()).collect();
-    format!("({})", flags.join(" "))
-}
-
-/// A message in one line.
-fn shown(message: &Message) -> String {
-    let Message { uid, guid, flags, date, modseq, updated, expunged, has_file, .. } = message;
-    let (flags, guid) = (flags_shown(flags), &guid.to_hex()[..6]);
-    format!("{uid} {guid} {flags} of {date}, modseq {modseq}, updated {updated}, expunged {expunged}, file {has_file}")
 }

@@ -111,7 +111,7 @@ fn remove(server: &mut Server, name: &str, chance: &mut Sampler) {
         return;
     }
     if let Some(mailbox) = server.boxes.remove(name) {
-        server.forget(&mailbox.id);
+        server.forget(&mailbox);
     }
 }
 

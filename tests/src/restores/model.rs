@@ -15,6 +15,8 @@ use std::rc::Rc;
 pub const USER: &str = "anna";
 /// The user's INBOX, by its internal name.
 pub const INBOX: &str = "user.anna";
+/// The letter of mailboxes of scripts.
+pub const SCRIPTS: u8 = b'f';
 /// All rights, as the owner has them in a mailbox that is made.
 pub const ALL_RIGHTS: &str = "lrswipkxtecdan";
 /// Rights that an owner has in any case.
@@ -145,10 +147,10 @@ impl Mailbox {
 /// What belongs to a user and hangs on the uniqueid of INBOX.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct UserFiles {
-    /// Scripts that ManageSieve lists, by uniqueid of their mailbox and UID, or by name with a UID of 0.
-    pub scripts: BTreeSet<(String, u32)>,
-    /// The script that filters.
-    pub active: Option<(String, u32)>,
+    /// Scripts that ManageSieve lists: SHA-1s of their texts, by name.
+    pub scripts: BTreeMap<String, Guid>,
+    /// The name of the script that filters.
+    pub active: Option<String>,
     /// Events and contacts that CalDAV and CardDAV show, by uniqueid of their mailbox and UID.
     pub dav: BTreeSet<(String, u32)>,
     /// Subscriptions, by internal name.
@@ -254,16 +256,57 @@ impl Server {
     }
 
     /// Takes what a mailbox had out of the databases of the user: it is gone.
-    pub fn forget(&mut self, id: &str) {
+    pub fn forget(&mut self, mailbox: &Mailbox) {
         for files in self.files.values_mut() {
-            files.scripts.retain(|(mailbox, _)| mailbox != id);
-            files.dav.retain(|(mailbox, _)| mailbox != id);
-            files.active.take_if(|(mailbox, _)| mailbox == id);
+            files.dav.retain(|(id, _)| *id != mailbox.id);
+            if mailbox.kind == SCRIPTS {
+                (files.scripts, files.active) = (BTreeMap::new(), None);
+            }
         }
+    }
+
+    /// Stores a script, as ManageSieve does it: as a message of a mailbox, which is made if need be.
+    pub fn put_script(&mut self, name: &str, text: &[u8]) {
+        self.take_script(name);
+        let mailbox = format!("{INBOX}.#sieve");
+        if !self.boxes.contains_key(&mailbox) {
+            let (id, uidvalidity) = self.fresh();
+            let made = Mailbox { kind: SCRIPTS, ..Mailbox::new(&id, uidvalidity) };
+            self.boxes.insert(mailbox.clone(), made);
+        }
+        let content = script_message(name, text);
+        let guid = Guid::of(&content);
+        if let Some(mailbox) = self.boxes.get_mut(&mailbox) {
+            mailbox.put(Rc::new(content), guid, Flags::new(), NOW);
+        }
+        self.files_mut().scripts.insert(name.to_owned(), Guid::of(text));
+    }
+
+    /// Removes a script.
+    pub fn take_script(&mut self, name: &str) {
+        let mailbox = format!("{INBOX}.#sieve");
+        let is_named = |message: &&Message| script_of(&message.content).is_some_and(|(other, _)| other == name);
+        let uids = self.boxes.get(&mailbox).map(|mailbox| mailbox.visible().filter(is_named).map(|m| m.uid).collect());
+        self.expunge(&mailbox, &uids.unwrap_or_default());
+        self.files_mut().scripts.remove(name);
     }
 
     fn home(&self) -> String {
         self.boxes.get(INBOX).map(|inbox| inbox.id.clone()).unwrap_or_default()
+    }
+
+    /// Everything that there is, for people.
+    pub fn lines(&self, heading: &str) -> Vec<String> {
+        let mut lines = vec![format!("-- {heading}: {:?} {:?}", self.traits, self.quotas)];
+        for (name, mailbox) in &self.boxes {
+            let Mailbox { id, uidvalidity, last_uid, modseq, keywords, acl, kind, notes, .. } = mailbox;
+            let (kind, keywords) = (char::from(*kind), keywords.len());
+            let notes: Vec<String> =
+                notes.iter().map(|((entry, _), value)| format!("{entry}={}", value.escape_ascii())).collect();
+            lines.push(format!("{name} {kind} {} {uidvalidity} {last_uid} {modseq} {keywords} {acl:?} {notes:?}", &id[..6]));
+            lines.extend(mailbox.messages.iter().map(|message| format!("  {}", shown(message))));
+        }
+        lines
     }
 
     /// A uniqueid and a UIDVALIDITY that nothing has.
@@ -352,7 +395,7 @@ impl Server {
             return Err("Operation is not supported on mailbox");
         }
         let mailbox = self.boxes.remove(name).ok_or("Mailbox does not exist")?;
-        self.forget(&mailbox.id);
+        self.forget(&mailbox);
         self.given += 1;
         self.boxes.insert(format!("DELETED.{name}.{:08X}", NOW as u32 + self.given), mailbox);
         Ok(())
@@ -463,10 +506,37 @@ impl Server {
     }
 }
 
+/// Flags in one line.
+pub fn flags_shown(flags: &Flags) -> String {
+    let flags: Vec<String> = flags.iter().map(|flag| flag.escape_ascii().to_string()).collect();
+    format!("({})", flags.join(" "))
+}
+
+/// A message in one line.
+pub fn shown(message: &Message) -> String {
+    let Message { uid, guid, flags, date, modseq, expunged, has_file, .. } = message;
+    let (flags, guid) = (flags_shown(flags), &guid.to_hex()[..6]);
+    format!("{uid} {guid} {flags} of {date}, modseq {modseq}, expunged {expunged}, file {has_file}")
+}
+
 /// The special uses of a mailbox.
 pub fn uses_of(mailbox: &Mailbox) -> String {
     let entry = ("/specialuse".to_owned(), USER.to_owned());
     mailbox.notes.get(&entry).map(|uses| String::from_utf8_lossy(uses).into_owned()).unwrap_or_default()
+}
+
+/// The message as which 3.6 keeps a script.
+pub fn script_message(name: &str, text: &[u8]) -> Vec<u8> {
+    let head = format!("From: <{USER}@lab>\r\nSubject: {name}\r\nMIME-Version: 1.0\r\nContent-Type: application/sieve\r\n\r\n");
+    [head.as_bytes(), text].concat()
+}
+
+/// Name and text of a script that is a message.
+pub fn script_of(content: &[u8]) -> Option<(String, &[u8])> {
+    let end = content.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&content[..end]).ok()?;
+    let name = head.split("\r\n").find_map(|line| line.strip_prefix("Subject: "))?;
+    Some((name.to_owned(), &content[end + 4..]))
 }
 
 /// True for a name that CREATE takes.

@@ -6,7 +6,7 @@
 //! What must not come in: the client's code.
 
 use super::imap::Shared;
-use super::model::{Flags, INBOX, Limits, Mailbox, Message, NOW, Server};
+use super::model::{Flags, INBOX, Limits, Mailbox, Message, NOW, SCRIPTS, Server, is_allowed_name, script_of};
 use cylinder_core::cyrus::dlist::{self, Value};
 use cylinder_core::error::Error;
 use cylinder_core::guid::Guid;
@@ -172,7 +172,7 @@ fn facts(name: &str, mailbox: &Mailbox) -> String {
     let acl = shown(acl_text(mailbox).as_bytes());
     format!(
         "UNIQUEID {id} MBOXNAME {} {kind}SYNC_CRC {} LAST_UID {last_uid} HIGHESTMODSEQ {modseq} UIDVALIDITY {uidvalidity} PARTITION \
-         default ACL {acl} OPTIONS \"\"",
+         default XCONVMODSEQ {modseq} ACL {acl} OPTIONS \"\"",
         shown(name.as_bytes()),
         mailbox.sync_crc(),
     )
@@ -203,7 +203,14 @@ fn meta(server: &Server) -> String {
     let files = server.user_files();
     let subscribed: String = files.subscribed.iter().map(|name| format!("* LSUB {}\r\n", shown(name.as_bytes()))).collect();
     let seen = files.seen.iter().map(|(id, uids)| format!("* SEEN %(UNIQUEID {id} SEENUIDS {})\r\n", shown(uids.as_bytes())));
-    subscribed + &seen.collect::<String>()
+    let scripts = files.scripts.iter().map(|(name, guid)| {
+        let is_active = files.active.as_ref() == Some(name);
+        let line = |file: &str, active: u8| {
+            format!("* SIEVE %(FILENAME {name}{file} LAST_UPDATE 7 GUID {guid} ISACTIVE {active})\r\n")
+        };
+        line(".script", 0) + &if is_active { line(".bc", 1) } else { String::new() }
+    });
+    subscribed + &seen.collect::<String>() + &scripts.collect::<String>()
 }
 
 /// Tells which messages are nowhere; those that are found are held ready.
@@ -228,7 +235,7 @@ fn reserve(server: &Server, staged: &mut Staged, value: &Value) -> Outcome {
 /// Removes a mailbox at once; what hangs on an INBOX goes with it.
 fn remove(server: &mut Server, name: &str) -> Result<(), &'static str> {
     let mailbox = server.boxes.remove(name).ok_or("IMAP_MAILBOX_NONEXISTENT")?;
-    server.forget(&mailbox.id);
+    server.forget(&mailbox);
     if name == INBOX {
         server.files.remove(&mailbox.id);
     }
@@ -242,7 +249,7 @@ fn mailbox(server: &mut Server, staged: &Staged, value: &Value) -> Outcome {
     let kind = value.get("MBOXTYPE").map(text).and_then(|kind| kind.bytes().next()).unwrap_or(b'e');
     match apply(server, staged, value, kind) {
         // The refusal is lost, and with it the process.
-        Err("IMAP_MAILBOX_MOVED") if kind == b'f' => Outcome::Crash,
+        Err("IMAP_MAILBOX_MOVED") if kind == SCRIPTS => Outcome::Crash,
         result => answer(String::new(), result),
     }
 }
@@ -250,6 +257,13 @@ fn mailbox(server: &mut Server, staged: &Staged, value: &Value) -> Outcome {
 fn apply(server: &mut Server, staged: &Staged, value: &Value, kind: u8) -> Result<(), &'static str> {
     let field = |key: &str| text(value.get(key).unwrap_or_else(|| panic!("no {key}")));
     let (name, id) = (field("MBOXNAME"), field("UNIQUEID"));
+    let is_homeless = Server::is_living(&name) && name != INBOX && !server.boxes.contains_key(INBOX);
+    if is_homeless || !is_allowed_name(&name) {
+        return Err("IMAP_UNKNOWN_ERROR");
+    }
+    if value.get("PARTITION").map(text).as_deref() != Some("default") {
+        return Err("IMAP_PARTITION_UNKNOWN");
+    }
     let there = server.boxes.get(&name).cloned();
     let is_elsewhere = server.boxes.iter().any(|(other, mailbox)| *other != name && mailbox.id == id);
     let is_stale = there.is_none() && server.stale.get(&id).is_some_and(|other| *other != name);
@@ -330,14 +344,16 @@ fn enter(server: &mut Server, mailbox: &Mailbox) {
     let files = server.files_mut();
     // Only what comes is entered: a record that is there already is not looked at again.
     for message in mailbox.visible().filter(|message| message.uid > known) {
-        let item = (mailbox.id.clone(), message.uid);
-        if mailbox.kind == b'f' {
-            if message.flags.contains(&b"\\Flagged"[..]) {
-                files.active = Some(item.clone());
+        match script_of(&message.content).filter(|_| mailbox.kind == SCRIPTS) {
+            Some((name, text)) => {
+                if message.flags.contains(&b"\\Flagged"[..]) {
+                    files.active = Some(name.clone());
+                }
+                files.scripts.insert(name, Guid::of(text));
             }
-            files.scripts.insert(item);
-        } else {
-            files.dav.insert(item);
+            None => {
+                files.dav.insert((mailbox.id.clone(), message.uid));
+            }
         }
     }
 }
@@ -350,11 +366,17 @@ fn user_data(server: &mut Server, what: &str, value: impl Fn() -> Value) -> Resu
     let field = |key: &str| value.get(key).map(text).unwrap_or_default();
     let limit = |keys: [&str; 2]| keys.iter().find_map(|key| value.get(key).and_then(Value::number));
     match what {
-        "SUB" => drop(server.files_mut().subscribed.insert(field("MBOXNAME"))),
-        "UNSUB" => drop(server.files_mut().subscribed.remove(&field("MBOXNAME"))),
+        "SUB" => {
+            server.files_mut().subscribed.insert(field("MBOXNAME"));
+        }
+        "UNSUB" => {
+            server.files_mut().subscribed.remove(&field("MBOXNAME"));
+        }
         "SEEN" => drop(server.files_mut().seen.insert(field("UNIQUEID"), field("SEENUIDS"))),
-        "SIEVE" => drop(server.files_mut().scripts.insert((field("FILENAME"), 0))),
-        "ACTIVATE_SIEVE" => server.files_mut().active = Some((field("FILENAME"), 0)),
+        "SIEVE" => server.put_script(field("FILENAME").trim_end_matches(".script"), field("CONTENT").as_bytes()),
+        "UNSIEVE" => server.take_script(field("FILENAME").trim_end_matches(".script")),
+        "ACTIVATE_SIEVE" => server.files_mut().active = Some(field("FILENAME").trim_end_matches(".bc").to_owned()),
+        "UNACTIVATE_SIEVE" => server.files_mut().active = None,
         "QUOTA" => {
             let (storage, messages) = (limit(["STORAGE", "LIMIT"]), limit(["MESSAGE", "MESSAGE"]));
             let limits = Limits { storage, messages, folders: limit(["X-NUM-FOLDERS", "MAILBOX"]) };

@@ -4,7 +4,7 @@
 //! and in one, bytes that APPEND does not take, dates and names that no server takes any more, keywords of every spelling,
 //! special uses, comments, rights of others, scripts, events, contacts, deleted folders. What must not come in: what is lost.
 
-use super::model::{Flags, INBOX, Limits, Mailbox, NOW, Server, USER};
+use super::model::{Flags, INBOX, Limits, Mailbox, NOW, SCRIPTS, Server, USER, script_message, script_of};
 use crate::choose::{Choose, Sampler};
 use cylinder_core::guid::Guid;
 use std::rc::Rc;
@@ -162,7 +162,7 @@ fn dress(mailbox: &mut Mailbox, uses: &str, chance: &mut Sampler) {
 /// Scripts, events and contacts.
 fn add_collections(server: &mut Server, chance: &mut Sampler) {
     const COLLECTIONS: [(&str, u8); 5] = [
-        ("#sieve", b'f'),
+        ("#sieve", SCRIPTS),
         ("#calendars", b'c'),
         ("#calendars.Default", b'c'),
         ("#addressbooks", b'a'),
@@ -178,21 +178,25 @@ fn add_collections(server: &mut Server, chance: &mut Sampler) {
         mailbox.kind = kind;
         let count = if name.ends_with('s') { 0 } else { 1 + chance.upto(1) };
         for n in 0..count {
-            let content = format!("Subject: {name}-{n}\r\nContent-Type: text/plain\r\n\r\nitem {n} of {name}\r\n").into_bytes();
+            let text = format!("item {n} of {name}\r\n").into_bytes();
+            let content = script_message(&format!("item{n}"), &text);
             let guid = Guid::of(&content);
             // The script that filters is flagged.
-            let flags = if kind == b'f' && n == 0 { Flags::from([b"\\Flagged".to_vec()]) } else { Flags::new() };
+            let flags = if kind == SCRIPTS && n == 0 { Flags::from([b"\\Flagged".to_vec()]) } else { Flags::new() };
             mailbox.put(Rc::new(content), guid, flags, NOW - 5000);
         }
+        let scripts: Vec<(String, Guid)> = mailbox
+            .visible()
+            .filter_map(|message| script_of(&message.content).map(|(name, text)| (name, Guid::of(text))))
+            .collect();
         let items: Vec<(String, u32)> = mailbox.messages.iter().map(|message| (id.clone(), message.uid)).collect();
         server.boxes.insert(format!("{INBOX}.{name}"), mailbox);
         let files = server.files_mut();
-        match kind {
-            b'f' => {
-                files.active = items.first().cloned();
-                files.scripts.extend(items);
-            }
-            _ => files.dav.extend(items),
+        if kind == SCRIPTS {
+            files.active = scripts.first().map(|(name, _)| name.clone());
+            files.scripts.extend(scripts);
+        } else {
+            files.dav.extend(items);
         }
     }
 }

@@ -4,7 +4,7 @@ use super::imap::{self, Shared};
 use super::origin::owner;
 use super::sync;
 use crate::disk::SimDisk;
-use crate::net::{Net, join};
+use crate::net::{Net, meet};
 use cylinder_core::archive::read::Reader;
 use cylinder_core::cyrus::names::Naming;
 use cylinder_core::error::Error;
@@ -13,6 +13,7 @@ use cylinder_core::io::Io;
 use cylinder_core::restore::select::{Kind, Scope, Selection, Wish};
 use cylinder_core::restore::server::deliver::OverQuota;
 use cylinder_core::restore::server::exact::Exact;
+use cylinder_core::restore::server::flags;
 use cylinder_core::restore::server::mail::{Run, Target};
 use cylinder_core::restore::server::names::Names;
 use cylinder_core::restore::server::report::Report;
@@ -31,6 +32,8 @@ pub enum Way {
     Tree,
     /// `--merge`.
     Merge,
+    /// `--flags-only`.
+    Flags,
     /// `--exact`.
     Exact,
     /// `--exact --replace --no-backup`.
@@ -53,8 +56,12 @@ pub fn run(disk: &SimDisk, server: &Shared, net: &mut Net, order: &Order, n: u32
     let (mut here, mut there, server) = (disk.clone(), SimDisk::new(), server.clone());
     there.set_silent(true);
     match order.way {
-        Way::Tree | Way::Merge => join(&mut here, &mut there, net, |io| mail(io, order, n), |io| imap::serve(io, server)),
-        Way::Exact | Way::Replace => join(&mut here, &mut there, net, |io| exact(io, order), |io| sync::serve(io, server)),
+        Way::Tree | Way::Merge | Way::Flags => {
+            meet(&mut here, &mut there, net, |io| mail(io, order, n), |io| imap::serve(io, server.clone()))
+        }
+        Way::Exact | Way::Replace => {
+            meet(&mut here, &mut there, net, |io| exact(io, order), |io| sync::serve(io, server.clone()))
+        }
     }
 }
 
@@ -65,6 +72,13 @@ async fn mail(io: Io, order: &Order, n: u32) -> Result<Report, Error> {
     let mut client = Client::open(stream, StartTls::WhereNeeded).await?;
     client.login(Login { user: b"cyrus", act_as: Some(b"anna"), password: b"secret" }).await?;
     let names = Names::new(Naming::default(), client.namespace().await?, &owner());
+    if order.way == Way::Flags {
+        flags::restore(&io, &selection, &mut client, &names, true).await?;
+        let report = flags::restore(&io, &selection, &mut client, &names, false).await?;
+        client.logout().await;
+        reader.close().await;
+        return Ok(report);
+    }
     let target = if order.way == Way::Merge { Target::Original } else { Target::Tree(names.top(TREE.as_bytes())) };
     let mut run = Run::new(&io, &selection, &mut client, &names, target);
     run.over_quota = if order.warn { OverQuota::Warn } else { OverQuota::Stop };
