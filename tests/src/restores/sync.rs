@@ -232,13 +232,10 @@ fn reserve(server: &Server, staged: &mut Staged, value: &Value) -> Outcome {
     answer(line, Ok(()))
 }
 
-/// Removes a mailbox at once; what hangs on an INBOX goes with it.
+/// Removes a mailbox at once. What hangs on an INBOX stays, and is found again only by its uniqueid.
 fn remove(server: &mut Server, name: &str) -> Result<(), &'static str> {
     let mailbox = server.boxes.remove(name).ok_or("IMAP_MAILBOX_NONEXISTENT")?;
     server.forget(&mailbox);
-    if name == INBOX {
-        server.files.remove(&mailbox.id);
-    }
     if name.starts_with("DELETED.") {
         server.stale.insert(mailbox.id, name.to_owned());
     }
