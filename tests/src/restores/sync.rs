@@ -138,7 +138,11 @@ fn command(server: &mut Server, staged: &mut Staged, line: &[u8]) -> Outcome {
         ("APPLY", "RENAME") => {
             let (value, field) = (value(), |value: &Value, key: &str| value.get(key).map(text).unwrap_or_default());
             let moved = server.boxes.remove(&field(&value, "OLDMBOXNAME")).ok_or("IMAP_MAILBOX_NONEXISTENT");
-            answer(String::new(), moved.map(|mailbox| drop(server.boxes.insert(field(&value, "NEWMBOXNAME"), mailbox))))
+            let moved = moved.map(|mailbox| {
+                enter(server, &mailbox, 0);
+                server.boxes.insert(field(&value, "NEWMBOXNAME"), mailbox);
+            });
+            answer(String::new(), moved)
         }
         ("APPLY", what) => answer(String::new(), user_data(server, what, value)),
         ("RESTART", _) => {
@@ -299,7 +303,8 @@ fn apply(server: &mut Server, staged: &Staged, value: &Value, kind: u8) -> Resul
     }
     let crc = value.get("SYNC_CRC").and_then(Value::number).unwrap_or(0);
     let agrees = crc == 0 || crc == u64::from(mailbox.sync_crc());
-    enter(server, &mailbox);
+    let known = server.boxes.values().find(|there| there.id == id).map_or(0, |there| there.last_uid);
+    enter(server, &mailbox, known);
     server.boxes.insert(name, mailbox);
     server.stale.remove(&id);
     if agrees { Ok(()) } else { Err("IMAP_SYNC_CHECKSUM") }
@@ -332,12 +337,11 @@ fn message(record: &Value, staged: &Staged) -> Result<Message, &'static str> {
     })
 }
 
-/// Enters what a mailbox has into the databases of the user, as far as it is not there.
-fn enter(server: &mut Server, mailbox: &Mailbox) {
+/// Enters what a mailbox has behind the UID `known` into the databases of the user.
+fn enter(server: &mut Server, mailbox: &Mailbox, known: u32) {
     if mailbox.kind == b'e' {
         return;
     }
-    let known = server.boxes.values().find(|there| there.id == mailbox.id).map_or(0, |there| there.last_uid);
     let files = server.files_mut();
     // Only what comes is entered: a record that is there already is not looked at again.
     for message in mailbox.visible().filter(|message| message.uid > known) {
