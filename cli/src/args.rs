@@ -503,6 +503,11 @@ pub struct Restore {
     #[argh(switch)]
     pub all: bool,
 
+    /// only messages that no snapshot has in a folder, since damage has taken its index or a run did not end; into a folder
+    /// named Recovered. Not with --exact and --spool
+    #[argh(switch)]
+    pub recovered: bool,
+
     /// snapshot number, or time (default: the newest)
     #[argh(option, arg_name = "when")]
     pub at: Option<String>,

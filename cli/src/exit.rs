@@ -1,7 +1,8 @@
-//! Exit codes, documented in README.md. What must not come in: printing.
+//! Exit codes, documented in README.md. What must not come in: printing, but for the one warning that decides a code.
 
 use cylinder_core::backup::report::Report;
 use cylinder_core::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How a command ended, from best to worst as far as a summary goes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -20,7 +21,25 @@ pub enum Exit {
     Busy = 5,
 }
 
+/// An archive was read whose end is missing.
+static END_IS_MISSING: AtomicBool = AtomicBool::new(false);
+
+/// Warns that an archive was read whose end is missing: the command will not end with [`Exit::Ok`].
+pub fn end_is_missing(who: &str) {
+    END_IS_MISSING.store(true, Ordering::Relaxed);
+    eprintln!(
+        "cylinder: {who}: the end of the archive is missing: a run was killed, or the file was cut. What stands behind the last commit is \
+         not shown; `cylinder backup` takes it over, `cylinder repair {who}` makes a snapshot of it"
+    );
+}
+
 impl Exit {
+    /// The code of the whole command, of which this is what it came to itself.
+    pub fn of_command(self) -> Exit {
+        let is_missing = END_IS_MISSING.load(Ordering::Relaxed);
+        if is_missing && matches!(self, Exit::Ok | Exit::Partial) { Exit::Damage } else { self }
+    }
+
     /// The code for a command that an error ended.
     pub fn of(error: &Error) -> Exit {
         match error {

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Ok(exit) => output::flush().map(|()| exit).map_err(Trouble::from),
         other => other,
     };
-    outcome.unwrap_or_else(|trouble| tell(&trouble)).into()
+    outcome.unwrap_or_else(|trouble| tell(&trouble)).of_command().into()
 }
 
 /// Help was asked for, or the words make no sense.

@@ -341,7 +341,8 @@ pub enum Op {
         /// Its user and group.
         owner: Option<(u32, u32)>,
     },
-    /// Gives a file of the target one more name (link(2)) -> [`Reply::Unit`]; [`Fault::Exists`] if the name exists.
+    /// Gives a file of the target or of the store one more name (link(2)) -> [`Reply::Unit`]; [`Fault::Exists`] if the name
+    /// exists. Not every file system has such names.
     Link {
         /// A name that it has.
         from: Place,
@@ -366,7 +367,7 @@ pub enum Op {
     },
     /// Drops the lock on a file -> [`Reply::Unit`].
     Unlock(FileId),
-    /// Who excludes us from locking this file -> [`Reply::Holder`].
+    /// Who excludes us from locking this file -> [`Reply::Holder`]; `another process` if it is not known which.
     Holder {
         /// The file.
         file: FileId,

@@ -36,7 +36,12 @@ fn folder(row: &LackingRow, older: Option<&FolderRow>) -> Lacking {
     let (why, next) = match &row.why {
         Lack::IndexLost => (
             String::from("damage to the archive has taken its index"),
-            "an older snapshot may have it (`cylinder log`); if the server has it still, `cylinder heal` or the next backup makes it whole",
+            "an older snapshot may have it (`cylinder log`), and `cylinder restore --recovered` gives messages that no index names; \
+             if the server has it still, the next backup makes it whole",
+        ),
+        Lack::FileLost => (
+            String::from("damage to the archive has taken a file of it; its messages are there"),
+            "an older snapshot may have it (`cylinder log`); if the server has it still, the next backup makes it whole",
         ),
         Lack::NotSaved => (
             String::from("the server had it, and the backup could not save it"),
@@ -50,7 +55,8 @@ fn folder(row: &LackingRow, older: Option<&FolderRow>) -> Lacking {
             (format!("a newer version wrote the reason: {}", shown(word.as_bytes())), "use that version of cylinder")
         }
     };
-    let state = if older.is_some() { "; what is here of it is an older state" } else { "" };
+    let is_older = older.is_some() && !matches!(row.why, Lack::IndexLost | Lack::FileLost);
+    let state = if is_older { "; what is here of it is an older state" } else { "" };
     Lacking {
         folder: row.name.clone(),
         what: shown(&row.name),

@@ -84,14 +84,24 @@ async fn read_commit(reader: &Reader, commit: &CommitAt) -> Result<Found, Error>
     Ok(Found { number: commit.commit.number, snapshot, source: commit.commit.source.clone(), messages, index })
 }
 
-/// Which batches of the story the archive holds, in order. Wrong if a commit is none of them, or one cannot be read back.
+/// Which batches of the story the archive holds, in order. Wrong if a commit is none of them and none that mending made, or one
+/// cannot be read back.
 pub fn present(disk: &SimDisk, story: &[Batch]) -> Result<Vec<usize>, String> {
     let mut disk = disk.clone();
     let all = drive(&mut disk, read_all).finished().map_err(|e| format!("reading back: {e}"))?;
+    let said: Vec<&Vec<u8>> = story.iter().flat_map(|batch| &batch.messages).collect();
+    // A checkpoint with messages that mending has taken over.
+    let is_mended = |found: &Found| found.source == "mended" && found.messages.iter().all(|message| said.contains(&message));
     let batch_of = |found: &Found| {
-        story.iter().position(|batch| found.is(batch)).ok_or_else(|| format!("commit {} is none of the story's", found.number))
+        story.iter().position(|batch| found.is(batch)).ok_or_else(|| {
+            let Found { number, source, messages, .. } = found;
+            format!(
+                "commit {number} (source `{source}`, messages of {:?} bytes) is none of the story's",
+                messages.iter().map(Vec::len).collect::<Vec<_>>()
+            )
+        })
     };
-    all.iter().map(batch_of).collect()
+    all.iter().filter(|found| !is_mended(found)).map(batch_of).collect()
 }
 
 /// Every acknowledged batch is there and reads back byte for byte; of the others at most `maybe`, and that whole.
@@ -174,21 +184,22 @@ pub fn nothing_open(disk: &SimDisk) -> Check {
     if disk.open_files() == 0 { Ok(()) } else { Err(format!("{} files are open", disk.open_files())) }
 }
 
-/// What `mended` has not kept of the archive `found`, an aside file holds exactly; below that nothing changed. Gives the
-/// bytes set aside.
+/// What `mended` has not kept of the archive `found`, an aside file holds. Gives the bytes set aside.
 pub fn cut_bytes_are_aside(found: &[u8], mended: &SimDisk) -> Result<usize, String> {
     let now = mended.content(&archive()).ok_or("there is no archive")?;
     if now == found {
         return Ok(0);
     }
-    // A mended archive ends with a new footer behind its head.
-    let end = now.len().saturating_sub(cylinder_core::archive::member::FOOTER_LEN);
-    if found.len() < end || found[..end] != now[..end] {
-        return Err(format!("mending changed bytes before the new end at {end}"));
+    // Behind what stays a mended archive has a footer, and before that a checkpoint if messages were taken over.
+    let same = found.iter().zip(now).take_while(|(a, b)| a == b).count();
+    if same == found.len() {
+        return Ok(0);
     }
-    let aside = |(name, content): (String, Vec<u8>)| name.contains(".aside-") && content == found[end..];
-    if found.len() == end || mended.store().into_iter().any(aside) {
-        return Ok(found.len() - end);
+    let is_aside = |(name, content): &(String, Vec<u8>)| {
+        name.contains(".aside-") && found.ends_with(content) && found.len() - content.len() <= same
+    };
+    match mended.store().into_iter().find(is_aside) {
+        Some((_, content)) => Ok(content.len()),
+        None => Err(format!("no aside file holds the {} bytes that were cut at or before {same}", found.len() - same)),
     }
-    Err(format!("no aside file holds the {} bytes that were cut at {end}", found.len() - end))
 }

@@ -575,9 +575,8 @@ impl SimDisk {
             Op::Unlink(place) => self.unlink(place),
             Op::RemoveDir(place) => self.remove_dir(place),
             // This world has no target.
-            Op::Put { .. } | Op::PutDir { .. } | Op::PutLink { .. } | Op::Link { .. } | Op::Attribute { .. } => {
-                Err(Fault::Driver)
-            }
+            Op::Put { .. } | Op::PutDir { .. } | Op::PutLink { .. } | Op::Attribute { .. } => Err(Fault::Driver),
+            Op::Link { from, to } => self.link(&from, to),
             Op::Close(file) => {
                 self.handles.remove(&file).ok_or(Fault::Driver)?;
                 self.locks.retain(|lock| lock.file != Some(file));
@@ -593,7 +592,7 @@ impl SimDisk {
                     return Err(Fault::Busy);
                 }
                 self.locks.retain(|lock| lock.file != Some(file));
-                self.locks.push(Held { ino, mode, file: Some(file), holder: String::new() });
+                self.locks.push(Held { ino, mode, file: Some(file), holder: String::from("another process") });
                 Ok(Reply::Unit)
             }
             Op::Unlock(file) => {
@@ -602,7 +601,7 @@ impl SimDisk {
             }
             // Of another cylinder the kernel does not say which process it is.
             Op::Holder { file, mode } => {
-                let holder = self.excluding(file, mode).filter(|lock| lock.file.is_none());
+                let holder = self.excluding(file, mode);
                 Ok(Reply::Holder(holder.map(|lock| lock.holder.clone())))
             }
             Op::Clock => Ok(Reply::Clock(self.coarse(), TICK)),
@@ -748,6 +747,17 @@ impl SimDisk {
         self.renames.push(Rename::Create(place.clone(), ino));
         self.wrote(place);
         Ok(ino)
+    }
+
+    fn link(&mut self, from: &Place, to: Place) -> Result<Reply, Fault> {
+        let ino = *self.live.get(from).ok_or(Fault::NotFound)?;
+        if self.live.contains_key(&to) {
+            return Err(Fault::Exists);
+        }
+        self.live.insert(to.clone(), ino);
+        self.renames.push(Rename::Create(to.clone(), ino));
+        self.wrote(&to);
+        Ok(Reply::Unit)
     }
 
     fn change(&mut self, file: FileId, edit: impl FnOnce(&mut Vec<u8>)) -> Result<(), Fault> {

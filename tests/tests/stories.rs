@@ -317,6 +317,7 @@ fn count(n: u64, what: &str) -> String {
 fn told(problem: &Problem) -> String {
     match problem {
         Problem::Archive { error } => format!("the archive: {error}"),
+        Problem::Unclaimed { count } => format!("{count} messages are in no folder"),
         Problem::Message { folder, uid, why, .. } => match why {
             Why::Absent => format!("{} UID {uid}: there is no such file", shown(folder)),
             Why::Unreadable(error) => format!("{} UID {uid}: {error}", shown(folder)),

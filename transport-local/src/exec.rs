@@ -15,7 +15,7 @@ use crate::workers;
 use cylinder_core::error::Fault;
 use cylinder_core::io::{FileId, How, Op, Place, Reply, Root};
 use cylinder_core::time::Span;
-use rustix::fs::{AtFlags, fdatasync, ftruncate, readlinkat, renameat, unlinkat};
+use rustix::fs::{AtFlags, fdatasync, ftruncate, linkat, readlinkat, renameat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
 use std::os::fd::AsFd;
 
@@ -92,6 +92,7 @@ impl Exec {
                 let (from, to) = (self.roots.in_store(&from)?, self.roots.in_store(&to)?);
                 done(renameat(from.dir, from.path, to.dir, to.path))
             }
+            Op::Link { from, to } => self.link(&from, &to),
             Op::Unlink(place) => {
                 let at = self.roots.in_store(&place)?;
                 done(unlinkat(at.dir, at.path, AtFlags::empty()))
@@ -157,6 +158,11 @@ impl Exec {
         }
     }
 
+    fn link(&self, from: &Place, to: &Place) -> Result<Reply, Fault> {
+        let (from, to) = (self.roots.in_store(from)?, self.roots.in_store(to)?);
+        done(linkat(from.dir, from.path, to.dir, to.path, AtFlags::empty()))
+    }
+
     fn read_link(&self, place: &Place) -> Result<Reply, Fault> {
         let at = self.roots.at(place)?;
         match readlinkat(at.dir, at.path, Vec::new()) {
@@ -213,12 +219,12 @@ impl Exec {
 /// True for an operation on a name in the target, or one that there is nowhere else.
 fn is_in_target(op: &Op) -> bool {
     match op {
-        Op::Put { .. } | Op::PutDir { .. } | Op::PutLink { .. } | Op::Link { .. } | Op::Attribute { .. } => true,
+        Op::Put { .. } | Op::PutDir { .. } | Op::PutLink { .. } | Op::Attribute { .. } => true,
         Op::Stat(place) | Op::List { dir: place, .. } | Op::Open { place, .. } | Op::ReadWhole { place, .. } => {
             place.root == Root::Target
         }
         Op::ReadLink(place) | Op::Unlink(place) | Op::SyncDir(place) => place.root == Root::Target,
-        Op::Rename { from, to } => from.root == Root::Target || to.root == Root::Target,
+        Op::Rename { from, to } | Op::Link { from, to } => from.root == Root::Target || to.root == Root::Target,
         _ => false,
     }
 }

@@ -64,12 +64,15 @@ pub fn unlock(fd: BorrowedFd) -> Result<(), Fault> {
 
 /// Who holds a lock that excludes ours, such as `process 1234 (imapd)`.
 ///
-/// None if nobody does, or if the kernel does not tell: it knows no process for an open file description lock (another
-/// cylinder), and none for one that was taken from another PID namespace.
+/// None if nobody does. `another process` if the kernel does not tell which: it knows no process for an open file description
+/// lock (another cylinder), and none for one that was taken from another PID namespace.
 pub fn holder(fd: BorrowedFd, mode: LockMode) -> Result<Option<String>, Fault> {
     let found = ofd(fd, libc::F_OFD_GETLK, kind_of(mode)).map_err(fault)?;
-    if libc::c_int::from(found.l_type) == libc::F_UNLCK || found.l_pid <= 0 {
+    if libc::c_int::from(found.l_type) == libc::F_UNLCK {
         return Ok(None);
+    }
+    if found.l_pid <= 0 {
+        return Ok(Some(String::from("another process")));
     }
     let pid = found.l_pid;
     Ok(Some(match std::fs::read(format!("/proc/{pid}/comm")) {

@@ -1,5 +1,6 @@
 //! Opening one user's archive, for the commands that read one.
 
+use crate::exit;
 use crate::host::{self, Trouble};
 use crate::when;
 use cylinder_core::archive::read::Reader;
@@ -48,8 +49,22 @@ pub fn read_with<T>(
     Ok(host::run_with(driver, task, on_event)?)
 }
 
-/// Opens the archive of `owner` in `dir`.
+/// Opens the archive of `owner` in `dir` to show what it has. Warns if its end is missing.
 pub async fn open(io: &Io, owner: &Owner, dir: &Place) -> Result<Reader, Error> {
+    let reader = open_to_write(io, owner, dir).await?;
+    match reader.is_end_missing().await {
+        Ok(true) => exit::end_is_missing(&host::owner_shown(owner)),
+        Ok(false) => {}
+        Err(error) => {
+            reader.close().await;
+            return Err(error);
+        }
+    }
+    Ok(reader)
+}
+
+/// The same for whoever writes to it, and mends its end thereby.
+pub async fn open_to_write(io: &Io, owner: &Owner, dir: &Place) -> Result<Reader, Error> {
     match Reader::open(io, dir).await {
         Err(Error::World { fault: Fault::NotFound, .. }) => {
             let who = host::owner_shown(owner);

@@ -359,6 +359,11 @@ fn problem_text(problem: &Problem) -> String {
         Problem::Archive { error } => {
             format!("the archive is damaged; what it lacks was saved anew, `cylinder verify` tells all: {error}")
         }
+        Problem::Unclaimed { count: n } => format!(
+            "{} in no folder of the server, saved by a run that did not end: kept; `cylinder restore --recovered` gives what is in no folder, \
+             `cylinder acknowledge` lets it go",
+            count(*n, "message"),
+        ),
         Problem::Message { folder, uid, guid, path, why } => {
             let guid = guid.map_or_else(|| String::from("unknown"), |g| g.to_hex());
             format!("{} UID {uid}, GUID {guid}, {path}: {}", Shown(folder), why_text(why))
@@ -400,6 +405,7 @@ fn report_json(who: &str, r: &Report) -> Value {
 fn problem_json(problem: &Problem) -> Value {
     match problem {
         Problem::Archive { error } => json!({ "kind": "archive", "what": error.to_string() }),
+        Problem::Unclaimed { count } => json!({ "kind": "unclaimed", "messages": count, "what": problem_text(problem) }),
         Problem::Message { folder, uid, guid, path, why } => {
             let kind = match why {
                 Why::Absent => "absent",

@@ -1,6 +1,6 @@
 //! `cylinder extract`
 
-use super::archive::at;
+use super::archive::{at, open};
 use crate::args::Extract;
 use crate::exit::Exit;
 use crate::host::{self, Outcome, Trouble};
@@ -8,7 +8,6 @@ use crate::output::{self, Progress, count, size};
 use cylinder_core::archive::entries::{Finding, Sink, read_all};
 use cylinder_core::archive::entry::{Entry, EntryKind};
 use cylinder_core::archive::member::Kind;
-use cylinder_core::archive::read::Reader;
 use cylinder_core::archive::record::Location;
 use cylinder_core::error::Error;
 use cylinder_core::escape::shown;
@@ -35,12 +34,13 @@ pub fn run(args: &Extract) -> Outcome {
     let store = host::store(&args.store)?;
     let threads = host::threads(None);
     let mut driver = host::store_driver(&store, threads);
-    let dir = archive_dir(&host::owner(&args.user))?;
+    let owner = host::owner(&args.user);
+    let dir = archive_dir(&owner)?;
     let mut tree = Tree::create(Path::new(&args.dir)).map_err(|text| Trouble::Core(Error::Refused(text)))?;
     let mut progress = Progress::new(args.quiet || args.json);
     let target = &mut tree;
     let procedure = |io| async move {
-        let reader = Reader::open(&io, &dir).await?;
+        let reader = open(&io, &owner, &dir).await?;
         let result = async {
             let at = view::snapshot(&reader, when).await?;
             read_all(&io, &reader, at.part.offset + at.part.len, 2 * threads + 2, target).await

@@ -73,7 +73,7 @@ fn mark(driver: &mut Local, word: &str, which: impl Fn(&Commit) -> Option<Mark>)
     let (owner, settings) = (host::owner(word), settings());
     let dir = archive_dir(&owner)?;
     host::run(driver, |io| async move {
-        let reader = super::archive::open(&io, &owner, &dir).await?;
+        let reader = super::archive::open_to_write(&io, &owner, &dir).await?;
         let before = reader.head().commit.clone();
         if which(&before).is_none() {
             reader.close().await;

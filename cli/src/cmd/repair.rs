@@ -78,6 +78,11 @@ fn tell(args: &Repair, who: &str, result: &Result<What, Error>) -> Result<(), Ou
     match result {
         Err(error) => {
             eprintln!("cylinder: {who}: {error}");
+            if matches!(error, Error::World { fault: Fault::NoSpace, .. }) {
+                eprintln!(
+                    "cylinder: {who}: nothing was changed; `cylinder repair --dry-run {who}` says how much space a repair needs"
+                );
+            }
             Ok(())
         }
         Ok(What::Good(dropped)) => {
@@ -88,7 +93,8 @@ fn tell(args: &Repair, who: &str, result: &Result<What, Error>) -> Result<(), Ou
             let (wrong, kept) = (repaired.findings_count, repaired.rewritten.messages);
             output::line(&format!("{who}: {}, {} are whole", count(wrong, "finding"), count(kept, "message")))?;
             tell_findings(&repaired.findings)?;
-            tell_lost(&repaired.rewritten)
+            tell_lost(&repaired.rewritten)?;
+            output::line(&format!("  a repair needs up to {} of free space in the store", size(repaired.bytes.0)))
         }
         Ok(What::Done(repaired)) => tell_done(who, repaired),
     }

@@ -46,6 +46,10 @@ struct Request {
 
 /// Puts mail back.
 pub fn run(args: &Restore) -> Outcome {
+    if args.recovered && (args.exact || args.spool.is_some()) {
+        let usage = "restore: --recovered gives messages without a folder: use --dir, --zip, --tar or --merge";
+        return Err(Trouble::Usage(String::from(usage)));
+    }
     if deliver::is_meant(args) {
         return into_server(args);
     }
@@ -192,6 +196,11 @@ fn request(args: &Restore) -> Result<Request, Trouble> {
 fn scope(args: &Restore, folders: &[String]) -> Result<Scope, Trouble> {
     let bytes = |text: &String| text.as_bytes().to_vec();
     let picks = args.only_deleted || !args.guid.is_empty() || !args.message_id.is_empty();
+    if args.recovered {
+        let alone = folders.is_empty() && args.subtree.is_none() && !args.all;
+        let usage = "restore: --recovered takes messages that are in no folder: name none, and leave out --subtree and --all";
+        return if alone { Ok(Scope::Recovered) } else { Err(Trouble::Usage(String::from(usage))) };
+    }
     match (folders, &args.subtree, args.all) {
         ([], None, true) => Ok(Scope::All),
         ([], Some(top), false) => Ok(Scope::Subtree(bytes(top))),

@@ -158,9 +158,8 @@ fn report(args: &Verify, who: &str, v: &Verdict, whole: &Completeness) -> Outcom
     } else if !whole.lacks_nothing() {
         incomplete(who, whole)?;
     } else if !args.quiet {
-        let cut = if v.interrupted { "; a run was interrupted, the next backup goes on" } else { "" };
         let (messages, snapshots) = (count(v.messages, "message"), count(v.snapshots, "snapshot"));
-        output::line(&format!("{who}: good: {messages}, {snapshots}, {}{cut}", size(v.file_bytes)))?;
+        output::line(&format!("{who}: good: {messages}, {snapshots}, {}", size(v.file_bytes)))?;
         for note in whole.notes.iter().take(NOTES) {
             output::line(&format!("  note: {note}"))?;
         }

@@ -30,6 +30,7 @@ use cylinder_core::pull::work::{Queue, work};
 use cylinder_core::source::site::Site;
 use cylinder_core::store::archive_dir;
 use cylinder_core::time::Span;
+use cylinder_core::view::{self, When};
 use cylinder_core::wire::ANSWER_LINE_MAX;
 use cylinder_core::wire::stream::Limits;
 use cylinder_transport_local::{Config, Local};
@@ -376,9 +377,9 @@ async fn pull_stock(io: &Io, client: &mut stock::Client, queue: &mut Users<'_>) 
 /// The source that the newest snapshot of an archive comes from.
 async fn source_of(io: &Io, owner: &Owner) -> Option<String> {
     let reader = Reader::open(io, &archive_dir(owner).ok()?).await.ok()?;
-    let source = reader.head().commit.source.clone();
+    let newest = view::snapshot(&reader, When::Newest).await;
     reader.close().await;
-    Some(source)
+    newest.ok().map(|at| at.commit.source)
 }
 
 /// The users of one source, as one worker sees them.

@@ -1,4 +1,4 @@
-//! Writing an archive: opening and mending it, appending, commits (FORMAT.md sections 5 and 7).
+//! Writing an archive: opening it, appending, commits (FORMAT.md section 5). Its end is mended in [`super::mend`].
 //!
 //! Entries become members in `pack`; what they need there, and 36 bytes for each message since the last commit, is
 //! what this takes of memory. The first failure is remembered and repeated: after a failed write or sync nothing more is
@@ -7,7 +7,7 @@
 use super::entry;
 use super::member::{FOOTER_LEN, Footer, Kind};
 use super::pack::Packer;
-use super::read::{ARCHIVE, CommitAt, End, Reader, read_at};
+use super::read::{ARCHIVE, CommitAt, End, Reader};
 use super::record::{Commit, CommitFacts, CommitKind, Part, Slot, Table};
 use crate::error::{Damage, Error, Fault};
 use crate::guid::Guid;
@@ -17,8 +17,6 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// Bytes copied at once when the end of an archive is set aside.
-const COPY: usize = 1 << 20;
 /// Names in an archive's directory: more than this is somebody else's directory.
 pub(crate) const DIR_NAMES_MAX: usize = 10_000;
 
@@ -70,12 +68,14 @@ pub enum Mark {
 
 /// An archive that is open for writing. Dereferences to [`Reader`].
 pub struct Writer {
-    reader: Reader,
+    pub(super) reader: Reader,
     settings: Settings,
-    out: Packer,
+    pub(super) out: Packer,
     lock: FileId,
-    messages: Vec<(Guid, u64, u32)>,
-    notes: Vec<String>,
+    pub(super) messages: Vec<(Guid, u64, u32)>,
+    pub(super) notes: Vec<String>,
+    /// What was set aside stays when a snapshot is acknowledged.
+    keep_aside: bool,
     damage: Option<Error>,
     overtaken: bool,
 }
@@ -164,7 +164,7 @@ impl Writer {
         };
         let out = Packer::new(&reader.io, file, reader.end, place.shown(), settings);
         let (settings, messages, notes) = (settings.clone(), Vec::new(), Vec::new());
-        let mut writer = Writer { reader, settings, out, lock, messages, notes, damage: None, overtaken };
+        let mut writer = Writer { reader, settings, out, lock, messages, notes, keep_aside: false, damage: None, overtaken };
         match writer.prepare().await {
             Ok(()) => Ok(writer),
             Err(error) => {
@@ -218,6 +218,11 @@ impl Writer {
         self.out.raw >= self.settings.checkpoint_bytes
     }
 
+    /// What interrupted runs have left stays beside the archive when a snapshot is acknowledged.
+    pub fn keep_aside(&mut self) {
+        self.keep_aside = true;
+    }
+
     /// Appends a message.
     pub async fn message(&mut self, guid: Guid, mtime: Time, content: &[u8]) -> Result<(), Error> {
         let token = self.out.add(Kind::Data, &message_name(&guid), mtime, content, Some(guid)).await?;
@@ -249,17 +254,27 @@ impl Writer {
 
     /// Appends a metadata file.
     pub async fn file(&mut self, name: &[u8], mtime: Time, content: &[u8], sha1: Guid) -> Result<Slot, Error> {
+        self.messages_first().await?;
         self.out.add(Kind::Meta, name, mtime, content, Some(sha1)).await.map(Slot::Pending)
+    }
+
+    /// Messages stand before the metadata that names them, so that what a killed run has saved of them is found right behind
+    /// the last commit.
+    async fn messages_first(&mut self) -> Result<(), Error> {
+        self.out.good()?;
+        self.out.flush(Kind::Data).await
     }
 
     /// Says that a file is there no longer.
     pub async fn gone(&mut self, name: &[u8]) -> Result<(), Error> {
+        self.messages_first().await?;
         self.out.add(Kind::Meta, name, Time::ZERO, b"", None).await.map(drop)
     }
 
     /// Appends a symbolic link; an empty target makes a tombstone.
     pub async fn link(&mut self, name: &[u8], target: &[u8], mtime: Time) -> Result<Slot, Error> {
         self.out.good()?;
+        self.messages_first().await?;
         let mut header = Vec::new();
         entry::emit_link(&mut header, name, target, mtime);
         self.out.gather(Kind::Meta, &header, b"").await.map(Slot::Pending)
@@ -307,19 +322,19 @@ impl Writer {
         let messages = self.list(facts.time).await?;
         let part = self.out.part(Kind::Table, b"meta/folders", facts.time, &text).await?;
         let commit = self.finish_with(CommitKind::Snapshot, Some(part), messages, facts, |_| ()).await?;
-        self.clear_interrupted().await;
+        self.clear_interrupted(self.keep_aside).await;
         Ok(commit)
     }
 
     /// Writes the list of the messages that came, each once.
-    async fn list(&mut self, time: Time) -> Result<Option<(Part, u64)>, Error> {
+    pub(super) async fn list(&mut self, time: Time) -> Result<Option<(Part, u64)>, Error> {
         self.messages.sort_by_key(|&(guid, ..)| guid);
         self.messages.dedup_by_key(|&mut (guid, ..)| guid);
         self.out.list(&self.messages, time).await
     }
 
     /// Writes the record, syncs, writes the footer, syncs.
-    async fn finish_with(
+    pub(super) async fn finish_with(
         &mut self,
         kind: CommitKind,
         table: Option<Part>,
@@ -366,7 +381,7 @@ impl Writer {
     }
 
     /// Writes the footer behind the commit and syncs.
-    async fn end_with(&mut self, head: &CommitAt) -> Result<(), Error> {
+    pub(super) async fn end_with(&mut self, head: &CommitAt) -> Result<(), Error> {
         let footer = footer_of(head);
         if let Err(fault) = self.reader.io.write_at(self.out.file, footer.offset, footer.emit()).await {
             return self.out.fail("write", fault);
@@ -378,103 +393,6 @@ impl Writer {
         self.reader.len = footer.offset + FOOTER_LEN as u64;
         self.reader.state = End::Footer;
         Ok(())
-    }
-
-    /// Sets aside what lies behind the head, cuts it off, writes the footer (FORMAT.md section 7).
-    async fn mend(&mut self) -> Result<(), Error> {
-        let head = self.reader.head.clone();
-        let end = self.reader.end;
-        let tail = self.reader.len - end;
-        if tail > 0 {
-            let place = self.aside_place(head.commit.number, end).await?;
-            self.set_aside(&place, end).await?;
-            self.notes.push(match self.reader.state {
-                End::Damaged => {
-                    format!("{tail} bytes behind commit {} were damaged, and are kept in {}", head.commit.number, place.shown())
-                }
-                _ => format!("an interrupted run was found; {tail} bytes that it had not committed are repeated"),
-            });
-        }
-        if let Err(fault) = self.reader.io.truncate(self.out.file, end).await {
-            return self.out.fail("truncate", fault);
-        }
-        // A footer promises that what it closes is durable; if the run was killed, its commit may be in the page cache only.
-        if let Err(fault) = self.reader.io.sync(self.out.file).await {
-            return self.out.fail("sync", fault);
-        }
-        self.end_with(&head).await?;
-        self.out.at = self.reader.end;
-        Ok(())
-    }
-
-    /// The name for bytes that are set aside. What an interrupted run left replaces what one left before; damaged bytes get a
-    /// name that is free, for those that are kept already may be the only ones: the crash of a mending changes what the next
-    /// one finds.
-    async fn aside_place(&mut self, number: u64, end: u64) -> Result<Place, Error> {
-        let word = self.reader.state.word();
-        let place = |infix: String| self.reader.dir.join(&[ASIDE, format!("{number}-{end}{infix}-{word}").as_bytes()].concat());
-        let first = place(String::new());
-        if self.reader.state != End::Damaged {
-            return Ok(first);
-        }
-        for n in 1..=DIR_NAMES_MAX {
-            let place = if n == 1 { first.clone() } else { place(format!(".{n}")) };
-            match self.reader.io.stat(&place).await {
-                Err(Fault::NotFound) => return Ok(place),
-                Ok(_) => {}
-                Err(fault) => return Err(Error::world("stat", place.shown(), fault)),
-            }
-        }
-        Err(Error::Limit { object: first.shown(), limit: DIR_NAMES_MAX as u64, found: DIR_NAMES_MAX as u64 + 1 })
-    }
-
-    async fn set_aside(&mut self, place: &Place, from: u64) -> Result<(), Error> {
-        let io = self.reader.io.clone();
-        match io.unlink(place).await {
-            Ok(()) | Err(Fault::NotFound) => {}
-            Err(fault) => return self.out.fail("remove", fault),
-        }
-        let copied = async {
-            let to = io.open(place, How::Create).await.map_err(|f| Error::world("create", place.shown(), f))?;
-            let mut at = from;
-            let result = loop {
-                let piece = match read_at(&io, self.reader.file, at, COPY).await {
-                    Ok(piece) if piece.is_empty() => break io.sync(to).await,
-                    Ok(piece) => piece,
-                    Err(error) => {
-                        let _ = io.close(to).await;
-                        return Err(self.reader.named(error));
-                    }
-                };
-                let len = piece.len() as u64;
-                if let Err(fault) = io.write_at(to, at - from, piece).await {
-                    break Err(fault);
-                }
-                at += len;
-            };
-            let _ = io.close(to).await;
-            result.map_err(|f| Error::world("write", place.shown(), f))?;
-            io.sync_dir(&self.reader.dir).await.map_err(|f| Error::world("sync", self.reader.dir.shown(), f))
-        };
-        let result = copied.await;
-        if let Err(error) = &result {
-            self.out.failed = Some(error.clone());
-        }
-        result
-    }
-
-    /// Removes what interrupted runs and compactions left: a snapshot has been acknowledged since.
-    async fn clear_interrupted(&mut self) {
-        let io = &self.reader.io;
-        let names = io.list(&self.reader.dir, DIR_NAMES_MAX).await.unwrap_or_default();
-        for entry in names {
-            let interrupted = entry.name.starts_with(ASIDE) && entry.name.ends_with(b"-interrupted");
-            // Nobody else holds the lock, so nobody is writing it.
-            if interrupted || entry.name == NEW {
-                // If it cannot be removed now, then after the next snapshot.
-                let _ = io.unlink(&self.reader.dir.join(&entry.name)).await;
-            }
-        }
     }
 }
 

@@ -175,6 +175,12 @@ impl Packer {
         Ok(token)
     }
 
+    /// A token for an entry that stands in the file already.
+    pub(crate) fn stands(&mut self, at: Location) -> u32 {
+        self.locations.push(at);
+        (self.locations.len() - 1) as u32
+    }
+
     fn token(&mut self) -> u32 {
         self.locations.push(Location::default());
         (self.locations.len() - 1) as u32
@@ -232,7 +238,7 @@ impl Packer {
     }
 
     /// Sends what was gathered of a kind on its way.
-    async fn flush(&mut self, kind: Kind) -> Result<(), Error> {
+    pub(super) async fn flush(&mut self, kind: Kind) -> Result<(), Error> {
         if self.batch(kind).raw.is_empty() {
             return Ok(());
         }
@@ -338,6 +344,9 @@ impl Packer {
     }
 
     pub(crate) async fn settle(&mut self) -> Result<(), Error> {
+        if self.large.is_some() {
+            return self.fail("append", Fault::Driver);
+        }
         self.flush(Kind::Data).await?;
         self.flush(Kind::Meta).await?;
         while !self.flights.is_empty() {

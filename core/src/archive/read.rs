@@ -10,7 +10,8 @@ use crate::bytes::be32;
 use crate::error::{Damage, Error, Fault};
 use crate::escape::shown;
 use crate::guid::Guid;
-use crate::io::{Call, FileId, How, Io, Op, Place, Reply};
+use crate::io::{Call, FileId, How, Io, LockMode, Op, Place, Reply};
+use crate::time::Time;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::rc::Rc;
@@ -240,6 +241,39 @@ impl Reader {
         self.state
     }
 
+    /// True if the file has no good end and nobody is at work on it: a run was killed, or the file was cut. What was saved
+    /// behind the newest commit is not in what this reader shows.
+    pub async fn is_end_missing(&self) -> Result<bool, Error> {
+        if self.state == End::Footer {
+            return Ok(false);
+        }
+        let lock = self.dir.join(super::append::LOCK);
+        match self.io.open(&lock, How::Read).await {
+            Ok(file) => {
+                let holder = self.io.holder(file, LockMode::Exclusive).await;
+                let _ = self.io.close(file).await;
+                if holder.map_err(|fault| Error::world("look at the lock", lock.shown(), fault))?.is_some() {
+                    return Ok(false);
+                }
+            }
+            Err(Fault::NotFound) => {}
+            Err(fault) => return Err(Error::world("open lock file", lock.shown(), fault)),
+        }
+        // Whoever was at work may have ended since the file was opened.
+        let stat = self.io.stat(&self.place).await.map_err(|fault| Error::world("stat", self.place.shown(), fault))?;
+        let open = self.io.fstat(self.file).await.map_err(|fault| Error::world("stat", self.place.shown(), fault))?;
+        if (stat.ino, stat.dev, stat.size) == (open.ino, open.dev, self.len) {
+            return Ok(true);
+        }
+        let footer = read_footer(&self.io, self.file, open.size).await.map_err(|error| self.named(error))?;
+        Ok((stat.ino, stat.dev) == (open.ino, open.dev) && footer.is_none())
+    }
+
+    /// True if mending has made the newest commit: no snapshot has followed yet.
+    pub fn is_mended(&self) -> bool {
+        self.head.commit.kind == CommitKind::Checkpoint && self.head.commit.source == super::mend::MENDED
+    }
+
     /// The commit before. Damage if what stands there does not have the SHA-1 that the newer one gives: the chain is broken.
     pub async fn previous(&self, of: &CommitAt) -> Result<Option<CommitAt>, Error> {
         match of.commit.previous {
@@ -412,6 +446,27 @@ impl Reader {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The times of these entries, which stand in the order of the file: each member is read once.
+    pub(crate) async fn times(&self, messages: &[MessageAt]) -> Result<Vec<(MessageAt, Time)>, Error> {
+        let mut times = Vec::with_capacity(messages.len());
+        for group in messages.chunk_by(|a, b| a.at.member == b.at.member) {
+            let member = self.member(group[0].at.member).await;
+            for message in group {
+                let time = match &member {
+                    Ok((_, raw)) => match entry::parse(raw.get(message.at.inside as usize..).unwrap_or_default()) {
+                        Ok(Parsed::Entry(entry, _)) => entry.mtime,
+                        _ => Time::ZERO,
+                    },
+                    // Whoever reads its content is told.
+                    Err(Error::Damage(_)) => Time::ZERO,
+                    Err(error) => return Err(error.clone()),
+                };
+                times.push((*message, time));
+            }
+        }
+        Ok(times)
     }
 
     /// Gives the beginning of each of these messages to `each`, at most `max` bytes of it, in the order of the archive: each

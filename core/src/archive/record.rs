@@ -182,6 +182,8 @@ pub struct MissingRow {
 pub enum Lack {
     /// It was saved, and damage to the archive has taken its index.
     IndexLost,
+    /// It was saved, and damage to the archive has taken a file of it other than its index; or the user's file of this name.
+    FileLost,
     /// The server has it, and it could not be saved.
     NotSaved,
     /// The server has its entry, and what lies on its disk cannot be read.
@@ -191,8 +193,12 @@ pub enum Lack {
 }
 
 impl Lack {
-    const ALL: [(Lack, &'static str); 3] =
-        [(Lack::IndexLost, "index-lost"), (Lack::NotSaved, "not-saved"), (Lack::Unreadable, "unreadable")];
+    const ALL: [(Lack, &'static str); 4] = [
+        (Lack::IndexLost, "index-lost"),
+        (Lack::FileLost, "file-lost"),
+        (Lack::NotSaved, "not-saved"),
+        (Lack::Unreadable, "unreadable"),
+    ];
 
     /// The word in the table.
     pub fn word(&self) -> &str {

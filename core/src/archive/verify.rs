@@ -49,7 +49,7 @@ pub struct Verdict {
     /// The messages that it has whole; of those that a sample has left out, the ones that it lists. None if it was only looked
     /// at.
     pub present: Catalogue,
-    /// The file ends as a killed run leaves it: the next backup goes on from the last commit. No damage.
+    /// The file ends as a killed run leaves it, or as one does that was cut, and nobody is at work on it. One of the findings.
     pub interrupted: bool,
 }
 
@@ -59,11 +59,17 @@ impl Verdict {
         self.findings_count == 0
     }
 
-    /// What is to be said of the end of the file.
-    fn end(&mut self, reader: &Reader) {
+    /// What is to be said of the end of the file; `missing` if it has none and nobody is at work on it.
+    fn end(&mut self, reader: &Reader, missing: bool) {
         match reader.state {
             End::Footer => {}
-            End::Interrupted => self.interrupted = true,
+            End::Interrupted if missing => {
+                self.interrupted = true;
+                let what = "is missing: a run was killed, or the file was cut; what is whole behind the last commit is in no \
+                    snapshot yet. The next backup takes it over, or `cylinder repair` makes a snapshot of it";
+                self.find((reader.end, reader.len), "end of the archive", what);
+            }
+            End::Interrupted => {}
             End::Damaged => {
                 let what =
                     "damaged; the next backup keeps it in a file beside the archive and goes on from the last good commit";
@@ -91,7 +97,7 @@ pub async fn verify(io: &Io, reader: &Reader, ahead: usize) -> Result<Verdict, E
 pub async fn sample(io: &Io, reader: &Reader, ahead: usize, sample: Sample) -> Result<Verdict, Error> {
     let mut walk = Walk::new(reader, sample);
     read_some(io, reader, reader.end, ahead, sample, &mut walk).await?;
-    Ok(walk.finish(reader))
+    Ok(walk.finish(reader, reader.is_end_missing().await?))
 }
 
 /// Looks at an archive without inflating it: every member's header and the CRC of its compressed bytes, and the chain of
@@ -135,7 +141,7 @@ pub async fn quick(io: &Io, reader: &Reader) -> Result<Verdict, Error> {
             Err(error) => return Err(error),
         };
     }
-    verdict.end(reader);
+    verdict.end(reader, reader.is_end_missing().await?);
     Ok(verdict)
 }
 
@@ -359,11 +365,11 @@ impl Walk {
         }
     }
 
-    fn finish(mut self, reader: &Reader) -> Verdict {
+    fn finish(mut self, reader: &Reader, end_missing: bool) -> Verdict {
         if self.previous.as_ref().map(|(part, _)| *part) != Some(reader.head.part) {
             self.verdict.find((reader.head.part.offset, reader.end), "archive", "its last commit is not at its end");
         }
-        self.verdict.end(reader);
+        self.verdict.end(reader, end_missing);
         self.present.sort();
         self.present.dedup();
         self.verdict.present = Catalogue::new(self.present);

@@ -55,6 +55,8 @@ pub struct Bodies<'a> {
     writer: &'a mut Writer,
     known: Catalogue,
     new: BTreeSet<Guid>,
+    /// Messages that mending has taken over and that no folder was seen to have yet.
+    unclaimed: BTreeSet<Guid>,
     buffer: Vec<u8>,
     checkpoint: Time,
     pace: Option<Pace>,
@@ -74,10 +76,23 @@ struct Failure {
 }
 
 impl<'a> Bodies<'a> {
-    /// Bodies for `writer`, whose archive has the messages in `known`.
-    pub fn new(io: &'a Io, owner: &'a Owner, writer: &'a mut Writer, known: Catalogue, rate: u64) -> Bodies<'a> {
+    /// Bodies for `writer`, whose archive has the messages in `known`; `taken` of them mending has taken over.
+    pub fn new(
+        io: &'a Io,
+        owner: &'a Owner,
+        writer: &'a mut Writer,
+        known: Catalogue,
+        taken: BTreeSet<Guid>,
+        rate: u64,
+    ) -> Bodies<'a> {
         let pace = (rate > 0).then(|| Pace::new(rate, io.now()));
-        Bodies { io, owner, writer, known, new: BTreeSet::new(), buffer: Vec::new(), checkpoint: io.now(), pace }
+        let (new, buffer, checkpoint) = (BTreeSet::new(), Vec::new(), io.now());
+        Bodies { io, owner, writer, known, new, unclaimed: taken, buffer, checkpoint, pace }
+    }
+
+    /// Messages that mending has taken over and that are in no folder that was read.
+    pub fn into_unclaimed(self) -> BTreeSet<Guid> {
+        self.unclaimed
     }
 
     /// The archive as far as it is committed.
@@ -136,7 +151,11 @@ impl<'a> Bodies<'a> {
             }
             out.bytes += record.size;
             let expected = record.has_sha1_guid().then_some(record.guid);
-            match self.message(origin, folder, &record, expected, previous, report).await? {
+            let outcome = self.message(origin, folder, &record, expected, previous, report).await?;
+            if let Ok(guid) = &outcome {
+                self.unclaimed.remove(guid);
+            }
+            match outcome {
                 Ok(guid) if expected.is_none() => drop(out.guids.insert(record.uid.0, (guid, record.size))),
                 Ok(_) => {}
                 Err(failure) => out.fail(name, &record, expected, failure),

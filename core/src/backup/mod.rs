@@ -243,15 +243,35 @@ impl Run<'_, '_> {
     /// wrote it was killed; before this one says that all is saved, the end is mended.
     async fn leave(&mut self, reader: Reader) -> Result<(), Error> {
         self.report.archive_bytes = reader.len();
-        if reader.end() == End::Footer {
+        if reader.end() == End::Footer && !reader.is_mended() {
             reader.close().await;
             return Ok(());
         }
-        let writer = Writer::from_reader(reader, &self.settings.archive).await?;
+        let mut writer = Writer::from_reader(reader, &self.settings.archive).await?;
+        let result = self.leave_mended(&mut writer).await;
         self.report.notes.extend(writer.notes().iter().cloned());
         self.report.archive_bytes = writer.len();
         writer.close().await;
-        Ok(())
+        result
+    }
+
+    /// Nothing has changed on the server since the last snapshot: what mending has taken over is in no folder.
+    async fn leave_mended(&mut self, writer: &mut Writer) -> Result<(), Error> {
+        let unclaimed = writer.taken_over().await?.len() as u64;
+        if unclaimed == 0 {
+            return Ok(());
+        }
+        self.unclaimed(writer, unclaimed);
+        self.commit(writer, self.old.clone(), 0).await
+    }
+
+    /// Messages that mending has taken over and that no folder has: somebody must look before anything is dropped.
+    fn unclaimed(&mut self, writer: &mut Writer, count: u64) {
+        if count > 0 {
+            writer.keep_aside();
+            self.report.unclaimed = count;
+            self.report.problem(Problem::Unclaimed { count });
+        }
     }
 
     /// The stat pass.
@@ -303,7 +323,14 @@ impl Run<'_, '_> {
         };
         damage.into_iter().for_each(|d| self.report.problem(Problem::Archive { error: d.into() }));
         let known = known.without(&self.doubt);
-        let mut bodies = Bodies::new(self.io, self.owner, writer, known, self.settings.read_rate);
+        let taken = match writer.taken_over().await {
+            Ok(taken) => taken,
+            Err(error) => {
+                capture.finish(self.io).await;
+                return Err(error);
+            }
+        };
+        let mut bodies = Bodies::new(self.io, self.owner, writer, known, taken, self.settings.read_rate);
         let fetched = match self.fetch_all(&mut bodies, &mut capture, &wanted).await {
             Ok(fetched) => fetched,
             Err(error) => {
@@ -317,7 +344,8 @@ impl Run<'_, '_> {
             }
         };
         self.paid = bodies.paid();
-        drop(bodies);
+        let unclaimed = bodies.into_unclaimed().len() as u64;
+        self.unclaimed(writer, unclaimed);
         let result = self.finish(writer, &capture, fetched, alarmed).await;
         capture.finish(self.io).await;
         result
@@ -542,6 +570,11 @@ impl Run<'_, '_> {
             }),
             dead,
         };
+        // What no folder has stays in the archive until somebody has looked at it.
+        let now = visible(&table);
+        let unclaimed =
+            (self.report.unclaimed > 0).then(|| AlarmMark { before: now.saturating_add(self.report.unclaimed), after: now });
+        let facts = CommitFacts { alarm: facts.alarm.or(unclaimed), ..facts };
         let commit = writer.commit(table, facts).await?;
         self.report.commit = Some(commit.commit.number);
         Ok(())

@@ -38,6 +38,8 @@ pub struct Report {
     pub unsettled: bool,
     /// Something that a person should look at before anything is dropped from the archive.
     pub alarm: Option<Alarm>,
+    /// Messages that a run which did not end had saved, and that no folder of the server has.
+    pub unclaimed: u64,
     /// What could not be saved, at most [`PROBLEMS_LISTED_MAX`] of them.
     pub problems: Vec<Problem>,
     /// How many problems there were.
@@ -89,6 +91,11 @@ pub enum Problem {
     Archive {
         /// What is wrong.
         error: Error,
+    },
+    /// Messages that a run which did not end had saved, and that no folder of the server has. The archive keeps them.
+    Unclaimed {
+        /// How many.
+        count: u64,
     },
     /// A message.
     Message {

@@ -3,6 +3,7 @@
 //! The file is only read. What must not come in: users, and printing.
 
 use crate::archive::append::{self, lock};
+use crate::archive::blocks::Blocks;
 use crate::archive::entries::Finding;
 use crate::archive::read::Reader;
 use crate::archive::record::{Commit, CommitKind};
@@ -11,7 +12,6 @@ use crate::cyrus::names::Owner;
 use crate::error::{Error, Fault};
 use crate::escape::shown;
 use crate::io::{FileId, How, Io, Place};
-use crate::repair::blocks::Blocks;
 use crate::repair::rewrite::Rewritten;
 use crate::repair::scan::Scan;
 use crate::repair::write;

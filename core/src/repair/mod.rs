@@ -7,17 +7,18 @@
 //! * What is whole stays, byte for byte, but for places.
 //! * What is lost is told, and stays known in the archive.
 //!
-//! [`blocks`] gives the content of a file in spite of damage, [`walk`] the entries in it, [`scan`] says what stays, [`replay`]
+//! [`crate::archive::blocks`] gives the content of a file in spite of damage, [`scan`] says what stays, `order`
+//! where commits go, [`replay`]
 //! makes tables of entries, [`rewrite`] writes, [`heal`] fetches. What must not come in: users, and printing.
 
-pub mod blocks;
 pub mod heal;
+mod order;
 pub mod replay;
 pub mod rewrite;
 pub mod scan;
-pub mod walk;
 
 use crate::archive::append::{self, ASIDE, DIR_NAMES_MAX, NEW, lock, remove};
+use crate::archive::blocks::Blocks;
 use crate::archive::build::Builder;
 use crate::archive::entries::Finding;
 use crate::archive::read::{ARCHIVE, End, Reader};
@@ -31,7 +32,6 @@ use crate::io::{FileId, How, Io, Place};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use blocks::Blocks;
 use rewrite::{Rewriter, Rewritten};
 use scan::Scan;
 
@@ -113,7 +113,7 @@ async fn locked(io: &Io, dir: &Place, owner: &Owner, settings: &Settings) -> Res
     Ok(Outcome::Done(repaired))
 }
 
-/// True if nothing is wrong with the archive. A run that was killed has done no damage.
+/// True if nothing is wrong with the archive, and it has its end.
 async fn is_good(io: &Io, dir: &Place, settings: &Settings) -> Result<bool, Error> {
     let reader = match Reader::open(io, dir).await {
         Ok(reader) => reader,
@@ -121,8 +121,9 @@ async fn is_good(io: &Io, dir: &Place, settings: &Settings) -> Result<bool, Erro
         Err(error) => return Err(error),
     };
     let verdict = match reader.end() {
-        End::Damaged => Ok(false),
-        End::Footer | End::Interrupted => verify(io, &reader, settings.archive.ahead).await.map(|verdict| verdict.is_good()),
+        // Nobody tells a run that was killed from a file that was cut: a snapshot is made of what is whole.
+        End::Damaged | End::Interrupted => Ok(false),
+        End::Footer => verify(io, &reader, settings.archive.ahead).await.map(|verdict| verdict.is_good()),
     };
     reader.close().await;
     verdict
@@ -152,8 +153,17 @@ async fn repair(io: &Io, dir: &Place, owner: &Owner, file: FileId, settings: &Se
     }
     let (rewritten, bytes) = write(io, dir, owner, &mut blocks, &scan, &blank, &settings.archive).await?;
     let number = scan.head.map_or(0, |(number, _)| number);
-    let aside = set_aside(io, dir, file, number).await?;
-    put_in_place(io, dir).await?;
+    let aside = match set_aside(io, dir, file, number).await {
+        Ok(aside) => aside,
+        Err(error) => {
+            let _ = io.unlink(&dir.join(NEW)).await;
+            return Err(error);
+        }
+    };
+    if let Err(error) = put_in_place(io, dir).await {
+        give_up(io, dir, file, &aside).await;
+        return Err(error);
+    }
     (repaired.rewritten, repaired.bytes.1, repaired.aside) = (rewritten, bytes, Some(aside.shown()));
     Ok(repaired)
 }
@@ -186,14 +196,36 @@ pub(crate) async fn write(
     written
 }
 
-/// Copies the whole file to a free name, durably.
+/// Gives the whole file a free name, too, or copies it where files have only one; durably.
 async fn set_aside(io: &Io, dir: &Place, file: FileId, number: u64) -> Result<Place, Error> {
     let place = free_place(io, dir, number).await?;
+    let kept = match io.link(&dir.join(ARCHIVE), &place).await {
+        Ok(()) => sync(io, &place).await,
+        Err(_) => copy(io, dir, file, &place).await,
+    };
+    let kept = match kept {
+        Ok(()) => io.sync_dir(dir).await.map_err(|fault| Error::world("sync", dir.shown(), fault)),
+        Err(error) => Err(error),
+    };
+    if kept.is_err() {
+        let _ = io.unlink(&place).await;
+    }
+    kept.map(|()| place)
+}
+
+async fn sync(io: &Io, place: &Place) -> Result<(), Error> {
+    let file = io.open(place, How::Write).await.map_err(|fault| Error::world("open", place.shown(), fault))?;
+    let synced = io.sync(file).await;
+    let _ = io.close(file).await;
+    synced.map_err(|fault| Error::world("sync", place.shown(), fault))
+}
+
+async fn copy(io: &Io, dir: &Place, file: FileId, place: &Place) -> Result<(), Error> {
     let world = |doing| {
         let object = place.shown();
         move |fault| Error::world(doing, object, fault)
     };
-    let to = io.open(&place, How::Create).await.map_err(world("create"))?;
+    let to = io.open(place, How::Create).await.map_err(world("create"))?;
     let copied = async {
         let mut at = 0;
         loop {
@@ -209,9 +241,18 @@ async fn set_aside(io: &Io, dir: &Place, file: FileId, number: u64) -> Result<Pl
     };
     let copied = copied.await;
     let _ = io.close(to).await;
-    copied?;
-    io.sync_dir(dir).await.map_err(|fault| Error::world("sync", dir.shown(), fault))?;
-    Ok(place)
+    copied
+}
+
+/// Removes what a repair that failed has made, if the archive is still the damaged one.
+async fn give_up(io: &Io, dir: &Place, file: FileId, aside: &Place) {
+    let (open, named) = (io.fstat(file).await, io.stat(&dir.join(ARCHIVE)).await);
+    if let (Ok(open), Ok(named)) = (open, named)
+        && (open.dev, open.ino) == (named.dev, named.ino)
+    {
+        let _ = io.unlink(aside).await;
+        let _ = io.unlink(&dir.join(NEW)).await;
+    }
 }
 
 async fn free_place(io: &Io, dir: &Place, number: u64) -> Result<Place, Error> {

@@ -1,17 +1,17 @@
 //! Writes what a scan has found into a new archive.
 //!
-//! Memory: one metadata file, one folder table, the members under way, and some 100 bytes for each metadata entry that stays.
-//! What must not come in: what becomes of the new file.
+//! Memory: one metadata file, a folder table (more, if tables stand far from their commits), the members under way, and some
+//! 100 bytes for each metadata entry that stays. What must not come in: what becomes of the new file.
 
-use super::blocks::{Block, Blocks};
 use super::replay::{Dialect, Replay, Written, dir_of};
 use super::scan::{From, Point, Scan, What, plain, what};
-use super::walk::{Event, Walk};
+use crate::archive::blocks::{Block, Blocks};
 use crate::archive::build::{Builder, Built};
 use crate::archive::entry::{Entry, EntryKind};
 use crate::archive::record::{
-    Absence, Commit, CommitKind, Compacted, FolderRow, MissingRow, Slot, StateContent, TABLE_MAX, Table,
+    Absence, Commit, CommitKind, Compacted, FolderRow, Lack, LackingRow, MissingRow, Slot, StateContent, TABLE_MAX, Table,
 };
+use crate::archive::walk::{Event, Walk};
 use crate::backup::{GUIDS, link_name, parse_guids};
 use crate::cyrus::index::Index;
 use crate::cyrus::names::Owner;
@@ -88,7 +88,8 @@ pub(crate) struct Rewriter<'a> {
     tables: BTreeSet<usize>,
     number: usize,
     current: Option<(Entry, Route)>,
-    table: Option<Table>,
+    /// Tables whose commits come later, by the numbers of their entries, and how many of these commits there are.
+    held: BTreeMap<usize, (Table, usize)>,
     /// Entries in the new archive by name and SHA-1.
     tokens: BTreeMap<Key, u32>,
     /// UIDs and GUIDs of messages that an index names and that are nowhere whole, by name and SHA-1 of its entry.
@@ -120,7 +121,7 @@ impl<'a> Rewriter<'a> {
             compacted,
             number: 0,
             current: None,
-            table: None,
+            held: BTreeMap::new(),
             tokens: BTreeMap::new(),
             lost: BTreeMap::new(),
             replay: Replay::new(dialect),
@@ -234,7 +235,10 @@ impl<'a> Rewriter<'a> {
             Route::Hold(content) => content,
         };
         if self.tables.contains(&(self.number - 1)) {
-            self.table = Table::parse(&content).ok();
+            let uses = self.scan.points.iter().filter(|point| point.table == From::Entry(self.number - 1)).count();
+            if let Ok(table) = Table::parse(&content) {
+                self.held.insert(self.number - 1, (table, uses));
+            }
             return Ok(());
         }
         match (&entry.kind, what(&entry.name)) {
@@ -330,10 +334,20 @@ impl<'a> Rewriter<'a> {
         }
         let table = match point.table {
             From::Nowhere => None,
-            From::Entry(_) => self.table.take(),
+            From::Entry(number) => self.take_table(number),
             From::Entries => Some(self.replay.table()),
         };
         self.snapshot(commit, table).await
+    }
+
+    fn take_table(&mut self, number: usize) -> Option<Table> {
+        match self.held.get_mut(&number) {
+            Some((table, uses)) if *uses > 1 => {
+                *uses -= 1;
+                Some(table.clone())
+            }
+            _ => self.held.remove(&number).map(|(table, _)| table),
+        }
     }
 
     async fn snapshot(&mut self, commit: Commit, table: Option<Table>) -> Result<(), Error> {
@@ -352,8 +366,11 @@ impl<'a> Rewriter<'a> {
 
     /// Lets a table point to the entries as they are now, and leaves out what is lost, or says that it is.
     fn settle(&mut self, table: &mut Table, snapshot: u64) {
+        let mut lacking = Vec::new();
         for row in &mut table.folders {
-            self.settle_folder(row, snapshot);
+            if let Some(why) = self.settle_folder(row, snapshot) {
+                lacking.push(LackingRow { name: row.name.clone(), why, id: Some(row.id.clone()) });
+            }
         }
         table.states.retain_mut(|row| {
             let (sha1, at) = match &mut row.content {
@@ -363,13 +380,21 @@ impl<'a> Rewriter<'a> {
             let token = self.tokens.get(&(row.name.clone(), sha1));
             match token {
                 Some(token) => *at = Slot::Pending(*token),
-                None => drop(self.rewritten.lost_files.insert(format!("{} of snapshot {snapshot}", shown(&row.name)))),
+                None => {
+                    self.rewritten.lost_files.insert(format!("{} of snapshot {snapshot}", shown(&row.name)));
+                    lacking.push(LackingRow { name: row.name.clone(), why: Lack::FileLost, id: None });
+                }
             }
             token.is_some()
         });
+        table.lacking.append(&mut lacking);
+        table.lacking.sort();
+        table.lacking.dedup();
     }
 
-    fn settle_folder(&mut self, row: &mut FolderRow, snapshot: u64) {
+    /// What is lost of the folder itself, if anything is.
+    fn settle_folder(&mut self, row: &mut FolderRow, snapshot: u64) -> Option<Lack> {
+        let files = row.files.len();
         let dir = format!("folders/{}/", dir_of(&row.id));
         let mut lost: Vec<(u32, Guid)> = Vec::new();
         row.files.retain_mut(|file| {
@@ -392,6 +417,12 @@ impl<'a> Rewriter<'a> {
                 let place = Place { snapshot, folder: row.name.clone(), uid };
                 self.rewritten.lost.insert(guid, Some(place));
             }
+        }
+        let is_index_lost = row.file(MetaFile::Index.name()).is_none();
+        match (is_index_lost, row.files.len() < files) {
+            (true, _) => Some(Lack::IndexLost),
+            (false, true) => Some(Lack::FileLost),
+            (false, false) => None,
         }
     }
 

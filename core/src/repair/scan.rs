@@ -3,13 +3,14 @@
 //! Memory: 20 bytes and a few for each message, one bit or so for each entry, a record for each commit, a name for each
 //! metadata file that there was. What must not come in: writing.
 
-use super::blocks::{Block, Blocks, Form};
-use super::walk::{Event, Walk};
+use super::order::{self, Record, TableAt, key};
+use crate::archive::blocks::{Block, Blocks, Form};
 use crate::archive::entries::Finding;
 use crate::archive::entry::{Entry, EntryKind};
 use crate::archive::member::Footer;
 use crate::archive::record::{COMMIT_MAX, Commit, CommitKind, LIST_MAX, MessageList, TABLE_MAX, Table};
 use crate::archive::verify::FINDINGS_MAX;
+use crate::archive::walk::{Event, Walk};
 use crate::error::Error;
 use crate::escape::shown;
 use crate::guid::{Guid, Sha1};
@@ -129,11 +130,7 @@ impl Scan {
         }
         let len = blocks.file_len();
         walk.finish().into_iter().for_each(|event| scanner.event(event, &[], (len, len)));
-        if scanner.ended && scanner.at < len {
-            let what = "does not belong to this archive, which ends before";
-            scanner.find((scanner.at, len), "archive", what);
-        }
-        Ok(scanner.finish(blocks.form()))
+        Ok(scanner.finish(blocks.form(), len))
     }
 
     /// True if the entry of this number stays.
@@ -150,21 +147,23 @@ struct Current {
     from: u64,
 }
 
-/// A folder table that no commit has closed yet.
-struct Pending {
-    number: usize,
-    sha1: Guid,
-    time: Time,
-}
-
 /// What came since the last commit.
 #[derive(Default)]
 struct Group {
     messages: Vec<(usize, Guid)>,
     metas: Vec<usize>,
+    keys: Vec<Guid>,
     listed: Vec<Guid>,
-    table: Option<Pending>,
-    is_damaged: bool,
+    /// How many tables there were before.
+    tables: usize,
+}
+
+/// A footer that closes the newest commit.
+struct Closed {
+    /// Where it ends.
+    at: u64,
+    /// How many findings there were.
+    findings: (usize, u64),
 }
 
 struct Scanner<'a> {
@@ -177,12 +176,19 @@ struct Scanner<'a> {
     /// The last entry with each name of a metadata file, and all of them.
     newest: BTreeMap<Vec<u8>, usize>,
     metas: Vec<usize>,
-    /// The last folder table.
-    table: Option<(usize, Guid)>,
-    /// Records that were whole.
-    commits: u64,
+    /// The last of these entries that stays, and of the messages; the newest change of a file or link.
+    last: (Option<usize>, Option<usize>),
+    mtime: Time,
+    records: Vec<Record>,
+    tables: Vec<TableAt>,
+    /// Metadata entries by [`key`].
+    entries: BTreeMap<Guid, usize>,
     /// Where the last commit ended.
     group_at: u64,
+    /// The last footer that closes the newest commit, unless one came behind it.
+    closed: Option<Closed>,
+    /// The SHA-1 of the record that the last footer closes.
+    footer: Option<Guid>,
     /// What follows is not of this archive.
     ended: bool,
     /// Up to where the file was read.
@@ -200,16 +206,20 @@ impl Scanner<'_> {
             archive: None,
             newest: BTreeMap::new(),
             metas: Vec::new(),
-            table: None,
-            commits: 0,
+            last: (None, None),
+            mtime: Time::ZERO,
+            records: Vec::new(),
+            tables: Vec::new(),
+            entries: BTreeMap::new(),
             group_at: 0,
+            closed: None,
+            footer: None,
             ended: false,
             at: 0,
         }
     }
 
     fn find(&mut self, bytes: (u64, u64), object: impl Into<String>, what: impl Into<String>) {
-        self.group.is_damaged = true;
         self.scan.findings_count += 1;
         if self.scan.findings.len() < FINDINGS_MAX {
             self.scan.findings.push(Finding { bytes, object: object.into(), what: what.into() });
@@ -231,16 +241,22 @@ impl Scanner<'_> {
         self.at = if self.ended && block.footer.is_none() { self.at } else { block.bytes.1 };
     }
 
-    /// Whatever follows the footer of the newest commit was put there by nobody of us.
+    /// What follows the footer of the newest commit was put there by nobody of us, unless another commit of this archive comes:
+    /// then somebody has continued a copy of it.
     fn footer(&mut self, bytes: &[u8], place: (u64, u64)) {
         let Ok(footer) = Footer::parse(bytes) else { return };
-        if self.group.table.is_some() {
-            self.lost_commit();
-            self.scan.head = self.scan.points.last().map(|point| (point.commit.number, footer.commit_sha1));
-        }
-        match self.scan.head {
-            Some((_, sha1)) if sha1 == footer.commit_sha1 => self.ended = true,
-            _ => self.find(place, "footer", "stands in the middle of the archive"),
+        let newest = self.records.iter().max_by_key(|record| record.commit.number);
+        let is_lost = self.tables.len() > self.group.tables && self.records.iter().all(|r| r.sha1 != footer.commit_sha1);
+        if is_lost || newest.is_some_and(|newest| newest.sha1 == footer.commit_sha1) {
+            self.closed = Some(Closed { at: place.1, findings: (self.scan.findings.len(), self.scan.findings_count) });
+            self.footer = Some(footer.commit_sha1);
+            if is_lost {
+                self.close_group(place.1);
+            } else {
+                self.group_at = place.1;
+            }
+        } else {
+            self.find(place, "footer", "stands in the middle of the archive");
         }
     }
 
@@ -250,8 +266,9 @@ impl Scanner<'_> {
         }
         match event {
             Event::Begin(entry) => {
-                if self.group.table.is_some() && what(&entry.name) != What::Commit {
-                    self.lost_commit();
+                // The record that should have come is lost.
+                if self.tables.len() > self.group.tables && what(&entry.name) != What::Commit {
+                    self.close_group(bytes.0);
                 }
                 let text = matches!(what(&entry.name), What::List | What::Table | What::Commit).then(Vec::new);
                 self.current = Some(Current { entry, hash: Sha1::new(), text, from: bytes.0 });
@@ -301,18 +318,16 @@ impl Scanner<'_> {
                 if self.scan.good.insert(found) {
                     self.scan.picks[number] = true;
                     self.group.messages.push((number, found));
+                    self.last.1 = Some(number);
                 }
             }
-            What::File(..) | What::State => self.meta(&entry.name, number),
+            What::File(..) | What::State => self.meta(&entry, found, number),
             What::List => match MessageList::parse(text.unwrap_or_default()) {
                 Ok(list) => self.group.listed.extend(list.iter().map(|m| m.guid)),
                 Err(damage) => self.find(bytes, "meta/messages", damage.to_string()),
             },
             What::Table => match Table::parse(&text.unwrap_or_default()) {
-                Ok(_) => {
-                    self.group.table = Some(Pending { number, sha1: found, time: entry.mtime });
-                    self.table = Some((number, found));
-                }
+                Ok(table) => self.table(&table, found, entry.mtime, number),
                 Err(damage) => self.find(bytes, "meta/folders", damage.to_string()),
             },
             What::Commit => self.commit(&text.unwrap_or_default(), found, bytes, number),
@@ -320,11 +335,23 @@ impl Scanner<'_> {
         }
     }
 
-    fn meta(&mut self, name: &[u8], number: usize) {
+    fn meta(&mut self, entry: &Entry, sha1: Guid, number: usize) {
+        self.newest.insert(plain(&entry.name).to_vec(), number);
+        self.metas.push(number);
+        self.stays(entry, sha1, number);
+    }
+
+    /// An entry of metadata that is whole.
+    fn stays(&mut self, entry: &Entry, sha1: Guid, number: usize) {
         self.scan.picks[number] = true;
         self.group.metas.push(number);
-        self.metas.push(number);
-        self.newest.insert(plain(name).to_vec(), number);
+        self.last.0 = Some(number);
+        self.mtime = self.mtime.max(entry.mtime);
+        let key = key(plain(&entry.name), &sha1);
+        if let alloc::collections::btree_map::Entry::Vacant(vacant) = self.entries.entry(key) {
+            vacant.insert(number);
+            self.group.keys.push(key);
+        }
     }
 
     fn link(&mut self, entry: &Entry, target: &[u8], number: usize) {
@@ -332,12 +359,22 @@ impl Scanner<'_> {
             What::Name(name) => {
                 self.scan.is_ours |= target.starts_with(b"../folders/");
                 self.scan.names.insert(name.strip_suffix(b"/").unwrap_or(name).to_vec());
-                self.scan.picks[number] = true;
-                self.group.metas.push(number);
+                self.stays(entry, Guid::of(target), number);
             }
-            What::State => self.meta(&entry.name, number),
+            What::State => self.meta(entry, Guid::of(target), number),
             _ => {}
         }
+    }
+
+    fn table(&mut self, table: &Table, sha1: Guid, time: Time, number: usize) {
+        let (mut needs, mut late) = (0, Vec::new());
+        for key in order::keys(table) {
+            match self.entries.get(&key) {
+                Some(entry) => needs = needs.max(*entry),
+                None => late.push(key),
+            }
+        }
+        self.tables.push(TableAt { at: number, sha1, time, needs, late });
     }
 
     fn commit(&mut self, text: &[u8], sha1: Guid, bytes: (u64, u64), number: usize) {
@@ -351,30 +388,19 @@ impl Scanner<'_> {
             self.ended = true;
             return;
         }
-        self.commits += 1;
-        let last = self.scan.points.last().map(|point| point.commit.number);
-        if last.is_some_and(|last| last >= commit.number) {
-            self.drop_group();
-            return self.find(bytes, format!("commit {}", commit.number), "stands there a second time");
+        if self.records.iter().any(|record| record.sha1 == sha1) {
+            self.find(bytes, format!("commit {}", commit.number), "stands there a second time");
+        } else {
+            self.records.push(Record { at: number, commit, sha1, bytes });
+            self.closed = None;
         }
-        let table = match (commit.kind, self.group.table.take()) {
-            (CommitKind::Checkpoint, _) => From::Nowhere,
-            (_, Some(table)) if commit.table.is_some_and(|part| part.sha1 == table.sha1) => From::Entry(table.number),
-            _ => {
-                self.find(bytes, format!("commit {}", commit.number), "its folder table is not there");
-                self.scan.rebuilt += 1;
-                From::Entries
-            }
-        };
-        self.scan.head = Some((commit.number, sha1));
-        self.group_at = bytes.1;
-        self.close(number, commit, table);
+        self.close_group(bytes.1);
     }
 
-    /// A commit goes behind the entry of this number.
-    fn close(&mut self, after: usize, commit: Commit, table: From) {
-        self.scan.points.push(Point { after, commit, table });
-        self.listed.extend(core::mem::take(&mut self.group).listed);
+    fn close_group(&mut self, at: u64) {
+        let group = Group { tables: self.tables.len(), ..Group::default() };
+        self.listed.extend(core::mem::replace(&mut self.group, group).listed);
+        self.group_at = at;
     }
 
     /// What came since the last commit is not of this archive.
@@ -385,69 +411,90 @@ impl Scanner<'_> {
             self.scan.good.remove(&guid);
         }
         group.metas.into_iter().for_each(|number| self.scan.picks[number] = false);
+        self.entries.retain(|key, _| !group.keys.contains(key));
+        self.tables.truncate(group.tables);
+        self.group.tables = self.tables.len();
+        let before = |last: &Option<usize>| last.filter(|last| self.scan.picks[*last]);
+        self.last = (before(&self.last.0), before(&self.last.1));
     }
 
-    /// A record like that of the commit before, with the next number.
-    fn next_commit(&self, kind: CommitKind, time: Option<Time>) -> Commit {
-        let before = self.scan.points.last().map(|point| &point.commit);
-        let like = self.scan.points.iter().rev().map(|point| &point.commit).find(|commit| commit.kind == kind);
-        let base = before.unwrap_or(self.blank);
-        Commit {
-            archive: self.archive.unwrap_or(self.blank.archive),
-            number: before.map_or(0, |before| before.number.saturating_add(1)),
-            kind,
-            time: time.unwrap_or(base.time),
-            source: like.map(|like| like.source.clone()).unwrap_or_default(),
-            cyrus: like.map(|like| like.cyrus.clone()).unwrap_or_default(),
-            writer: self.blank.writer.clone(),
-            ..base.clone()
+    /// What the end of the file says of what stands there.
+    fn end(&mut self, form: Form, len: u64) {
+        if let Some(Closed { at, findings }) = self.closed.take() {
+            if at < len {
+                self.drop_group();
+                self.scan.findings.truncate(findings.0);
+                self.scan.findings_count = findings.1;
+                self.find((at, len), "archive", "does not belong to this archive, which ends before");
+            }
+        } else if self.ended && self.at < len {
+            self.find((self.at, len), "archive", "does not belong to this archive, which ends before");
+        } else if form == Form::Members {
+            self.find((self.group_at, len), "end of the archive", "is missing: a run was killed, or the file was cut");
         }
     }
 
-    /// The record of the commit to which the pending table belongs is lost.
-    fn lost_commit(&mut self) {
-        if let Some(Pending { number, time, .. }) = self.group.table.take() {
-            let commit = self.next_commit(CommitKind::Snapshot, Some(time));
-            self.scan.rebuilt += 1;
-            self.close(number, commit, From::Entry(number));
-        }
-    }
-
-    fn finish(mut self, form: Form) -> Scan {
+    fn finish(mut self, form: Form, len: u64) -> Scan {
+        self.end(form, len);
         let last = self.scan.picks.len().saturating_sub(1);
         // Whoever has packed the file anew has kept the newest of each name, in any order.
-        let is_packed = form != Form::Members && self.commits == 1;
+        let is_packed = form != Form::Members && self.records.len() == 1;
+        let (records, tables) = (core::mem::take(&mut self.records), core::mem::take(&mut self.tables));
+        let newest = records.iter().max_by_key(|record| record.commit.number).map(|r| (r.commit.number, r.sha1));
+        let like = |before: Option<&Commit>, kind, time, number| {
+            like(self.blank, self.archive, before, records.iter().map(|r| &r.commit), kind, time, number)
+        };
+        let order = order::order(records.clone(), &tables, &self.entries, last, like);
+        self.scan.points = order.points;
+        self.scan.rebuilt += order.rebuilt.len() as u64;
+        for (number, what) in order.rebuilt {
+            self.find((0, len), format!("commit {number}"), what);
+        }
+        for (bytes, number) in order.doubles {
+            self.find(bytes, format!("commit {number}"), "is another one than that of the same number that is kept");
+        }
+        for _ in order.unclaimed {
+            self.find((0, len), "meta/folders", "belongs to no commit");
+        }
+        self.scan.head = self.head(newest);
         if is_packed && let Some(point) = self.scan.points.iter_mut().find(|point| point.table != From::Nowhere) {
-            let sha1 = point.commit.table.map(|part| part.sha1);
-            let table = self.table.filter(|(_, found)| Some(*found) == sha1);
-            point.table = table.map_or(From::Entries, |(number, _)| From::Entry(number));
             point.after = last;
             let point = point.clone();
             self.scan.points = alloc::vec![point];
+        } else if self.scan.points.is_empty() {
+            self.take_newest();
         } else {
-            self.lost_commit();
-            if self.scan.points.is_empty() { self.take_newest() } else { self.rest() }
+            self.rest(&records);
         }
+        self.listed.extend(core::mem::take(&mut self.group).listed);
         self.scan.lost = self.listed.difference(&self.scan.good).copied().collect();
         self.scan
     }
 
-    /// What no commit closes: a killed run, or a commit of which nothing is left.
-    fn rest(&mut self) {
-        let number = self.scan.picks.len().saturating_sub(1);
-        let group = &self.group;
-        if group.is_damaged && !group.metas.is_empty() {
-            let commit = self.next_commit(CommitKind::Snapshot, None);
-            self.scan.rebuilt += 1;
-            self.close(number, commit, From::Entries);
-            return;
+    /// The newest commit. Of one whose record is lost, the footer gives the SHA-1.
+    fn head(&self, newest: Option<(u64, Guid)>) -> Option<(u64, Guid)> {
+        let last = self.scan.points.last().map(|point| point.commit.number);
+        match (last, self.footer) {
+            (Some(last), Some(footer)) if newest.is_none_or(|(number, _)| number < last) => Some((last, footer)),
+            _ => newest,
         }
-        let metas = core::mem::take(&mut self.group.metas);
-        metas.into_iter().for_each(|number| self.scan.picks[number] = false);
-        if !self.group.messages.is_empty() {
-            let commit = self.next_commit(CommitKind::Checkpoint, None);
-            self.close(number, commit, From::Nowhere);
-        }
+    }
+
+    /// What no commit closes: a run that was killed, a file that was cut, or a commit of which nothing is left.
+    fn rest(&mut self, records: &[Record]) {
+        let Some(Point { after, commit, .. }) = self.scan.points.last() else { return };
+        let (number, after) = (commit.number.saturating_add(1), *after);
+        let last = self.scan.picks.len().saturating_sub(1);
+        let is_behind = |entry: Option<usize>| entry.is_some_and(|entry| entry > after);
+        let is_behind = (is_behind(self.last.0), is_behind(self.last.1));
+        let (kind, table, time) = match is_behind {
+            (true, _) => (CommitKind::Snapshot, From::Entries, Some(self.mtime.min(self.blank.time).max(commit.time))),
+            (false, true) => (CommitKind::Checkpoint, From::Nowhere, None),
+            (false, false) => return,
+        };
+        let commit = like(self.blank, self.archive, Some(commit), records.iter().map(|r| &r.commit), kind, time, number);
+        self.scan.rebuilt += u64::from(kind == CommitKind::Snapshot);
+        self.scan.points.push(Point { after: last, commit, table });
     }
 
     /// Without commits there is one state, the newest.
@@ -456,6 +503,30 @@ impl Scanner<'_> {
         for number in self.metas.iter().filter(|number| !newest.contains(number)) {
             self.scan.picks[*number] = false;
         }
+    }
+}
+
+/// A record of this number, like that of the commit before.
+fn like<'a>(
+    blank: &Commit,
+    archive: Option<[u8; 16]>,
+    before: Option<&Commit>,
+    records: impl DoubleEndedIterator<Item = &'a Commit>,
+    kind: CommitKind,
+    time: Option<Time>,
+    number: u64,
+) -> Commit {
+    let like = records.rev().filter(|commit| commit.number < number).find(|commit| commit.kind == kind);
+    let base = before.unwrap_or(blank);
+    Commit {
+        archive: archive.unwrap_or(blank.archive),
+        number,
+        kind,
+        time: time.unwrap_or(base.time),
+        source: like.map(|like| like.source.clone()).unwrap_or_default(),
+        cyrus: like.map(|like| like.cyrus.clone()).unwrap_or_default(),
+        writer: blank.writer.clone(),
+        ..base.clone()
     }
 }
 

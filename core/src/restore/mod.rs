@@ -11,6 +11,7 @@ pub mod draft;
 pub mod export;
 pub mod fields;
 pub mod forms;
+mod recovered;
 pub mod report;
 pub mod safe;
 mod scripts;

@@ -11,6 +11,7 @@
 
 use super::absent::{self, Seen};
 use super::fields;
+use super::recovered;
 use crate::archive::read::{CommitAt, Reader};
 use crate::archive::record::{Absence, FolderRow, LackingRow, MessageAt, StateContent, Table};
 use crate::cyrus::annotations::{self, OWNER_TOKEN};
@@ -47,6 +48,8 @@ pub enum Scope {
     Subtree(Vec<u8>),
     /// All.
     All,
+    /// The messages that no index of any snapshot names, as one folder.
+    Recovered,
 }
 
 impl Scope {
@@ -55,7 +58,7 @@ impl Scope {
         match self {
             Scope::Folders(names) => names,
             Scope::Subtree(name) => core::slice::from_ref(name),
-            Scope::All => &[],
+            Scope::All | Scope::Recovered => &[],
         }
     }
 }
@@ -328,6 +331,8 @@ pub struct Selection<'a> {
     alive: Vec<Guid>,
     /// uniqueids of the living folders of the newest snapshot; only for [`Kind::Deleted`].
     living: BTreeSet<Vec<u8>>,
+    /// Messages that no index names; only for [`Scope::Recovered`].
+    recovered: Vec<(MessageAt, Time)>,
     seen: RefCell<Seen>,
 }
 
@@ -335,7 +340,12 @@ impl<'a> Selection<'a> {
     /// Finds the snapshot and the folders. Refused if there is no such snapshot or no such folder.
     pub async fn open(reader: &'a Reader, owner: &Owner, when: When, wish: Wish) -> Result<Selection<'a>, Error> {
         let at = view::snapshot(reader, when).await?;
-        let table = reader.table(&at).await?;
+        let mut table = reader.table(&at).await?;
+        let mut recovered = Vec::new();
+        if wish.scope == Scope::Recovered {
+            recovered = recovered::unnamed(reader).await?;
+            table = Table { folders: alloc::vec![recovered::row(owner, &table)], ..Table::default() };
+        }
         for name in wish.scope.names() {
             if find(&table, name).is_err() && find_lacking(&table, name).is_none() {
                 return Err(absent::no_folder(reader, &at, name).await?);
@@ -355,6 +365,7 @@ impl<'a> Selection<'a> {
             folders,
             alive: Vec::new(),
             living: BTreeSet::new(),
+            recovered,
             seen: RefCell::default(),
         };
         selection.style = selection.key_style().await?;
@@ -400,7 +411,10 @@ impl<'a> Selection<'a> {
     /// nothing of.
     pub async fn folder(&self, n: usize) -> Result<Option<Folder>, Error> {
         let Some(row) = self.row(n) else { return Ok(None) };
-        let mut folder = self.read(row).await?;
+        let mut folder = match self.wish.scope {
+            Scope::Recovered => recovered::folder(row, &self.recovered, |message| self.wish.takes(message)),
+            _ => self.read(row).await?,
+        };
         if !self.wish.message_ids.is_empty() {
             self.keep_ids(&mut folder).await?;
         }
@@ -761,6 +775,7 @@ fn in_scope(owner: &Owner, table: &Table, wish: &Wish) -> Result<Vec<usize>, Err
             }
             Ok(found.into_iter().collect())
         }
+        Scope::Recovered => Ok((0..table.folders.len()).collect()),
         Scope::Subtree(name) => {
             let top = top(table, name)?;
             let below = [&top[..], b"."].concat();
@@ -775,6 +790,7 @@ fn in_scope(owner: &Owner, table: &Table, wish: &Wish) -> Result<Vec<usize>, Err
 fn is_in_scope(owner: &Owner, table: &Table, wish: &Wish, folder: &[u8]) -> bool {
     match &wish.scope {
         Scope::All => wish.kind != Kind::Visible || !is_deleted_folder(owner, folder),
+        Scope::Recovered => true,
         Scope::Folders(names) => names.iter().any(|name| is_named(folder, name)),
         Scope::Subtree(name) => top(table, name)
             .is_ok_and(|top| folder.strip_prefix(&top[..]).is_some_and(|rest| rest.is_empty() || rest[0] == b'.')),

@@ -94,6 +94,8 @@ impl Case<'_> {
     fn wanted(&self) -> impl Iterator<Item = (&String, &Mailbox)> {
         let is_in = |name: &str| match &self.order.scope {
             Scope::All => true,
+            // No order asks for these: every message of the user is in a folder.
+            Scope::Recovered => false,
             Scope::Folders(names) => names.iter().any(|wanted| relative(name).as_bytes() == wanted),
             Scope::Subtree(top) => {
                 let (name, top) = (relative(name).into_bytes(), &top[..]);

@@ -66,6 +66,8 @@ pub struct Store {
     bytes: Vec<u8>,
     /// The first state of the earliest run since then that was not acknowledged.
     pub(super) open_from: Option<usize>,
+    /// A backup was cut off since the last one that ended well: what it had saved may be on the server no more.
+    pub(super) was_cut: bool,
     /// A peer has lied since the last run that ended well.
     lied: bool,
     /// A compaction was cut off: either archive may be there.
@@ -90,6 +92,7 @@ impl Store {
             known: BTreeSet::new(),
             bytes: Vec::new(),
             open_from: None,
+            was_cut: false,
             lied: false,
             was_compacting: false,
             undone: None,
@@ -170,12 +173,17 @@ impl World {
     /// A run has ended and says that all is saved.
     pub(super) fn acknowledge(&mut self, n: usize, span: (usize, usize), report: &Report, came: &Came) -> Check {
         self.tally.successes += 1;
+        let was_cut = std::mem::take(&mut self.stores[n].was_cut);
         if report.is_damaged() {
             return Err(format!("damage without a cause: {:?}", report.problems));
         }
         if report.problems_count > 0 && !came.trouble && !came.lie {
-            let only_absent = report.problems.iter().all(|problem| matches!(problem, Problem::Message { .. }));
-            if !only_absent || span.0 == span.1 {
+            // What a run had saved that was cut off may be on the server no more.
+            let is_unclaimed = |problem: &&Problem| was_cut && matches!(problem, Problem::Unclaimed { .. });
+            let mut others = report.problems.iter().filter(|problem| !is_unclaimed(problem)).peekable();
+            let is_none = others.peek().is_none();
+            let only_absent = others.all(|problem| matches!(problem, Problem::Message { .. }));
+            if !is_none && (!only_absent || span.0 == span.1) {
                 return Err(format!("problems without a cause: {:?}", report.problems));
             }
         }
@@ -347,6 +355,7 @@ impl World {
     pub(super) fn after_trouble(&mut self, n: usize, (first, _): (usize, usize), came: &Came) -> Check {
         let store = &mut self.stores[n];
         store.open_from = Some(store.open_from.map_or(first, |open| open.min(first)));
+        store.was_cut = true;
         store.is_untidy = true;
         store.lied |= came.lie;
         self.recover(n)

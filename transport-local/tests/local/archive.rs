@@ -101,5 +101,5 @@ fn a_second_writer_is_told_that_the_archive_is_busy() {
         writer.close().await;
         refused
     });
-    assert_eq!(refused, Err(Error::Busy { object: "aa/anna/archive.tar.gz".into(), holder: None }));
+    assert_eq!(refused, Err(Error::Busy { object: "aa/anna/archive.tar.gz".into(), holder: Some("another process".into()) }));
 }

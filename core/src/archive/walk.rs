@@ -4,8 +4,8 @@
 //! in: what entries mean, and whether their content is right.
 
 use super::blocks::Block;
-use crate::archive::entry::{self, BLOCK, Entry, EntryKind, Parsed, padding};
-use crate::archive::member::{CONTINUES, TO_BE_CONTINUED};
+use super::entry::{self, BLOCK, Entry, EntryKind, Parsed, padding};
+use super::member::{CONTINUES, TO_BE_CONTINUED};
 use alloc::vec::Vec;
 use core::ops::Range;
 

@@ -3,9 +3,9 @@
 //! Damage is one of the things that come out, with whatever can be inflated in spite of it. Reading a file twice gives the same
 //! pieces. Memory: one piece and one member. What must not come in: entries.
 
-use crate::archive::entry::{self, BLOCK, Parsed};
-use crate::archive::member::{self, FOOTER_LEN, HEADER_LEN, Kind, MEMBER_MAX, MemberInfo, RAW_MAX, TRAILER_LEN};
-use crate::archive::read::next_header;
+use super::entry::{self, BLOCK, Parsed};
+use super::member::{self, FOOTER_LEN, HEADER_LEN, Kind, MEMBER_MAX, MemberInfo, RAW_MAX, TRAILER_LEN};
+use super::read::next_header;
 use crate::bytes::le32;
 use crate::codec::{Salvaged, salvage};
 use crate::crc32::Crc32;
@@ -87,6 +87,12 @@ impl<'a> Blocks<'a> {
             Form::Plain
         };
         Ok(blocks)
+    }
+
+    /// The content from this offset on, which is that of members.
+    pub(crate) async fn members(io: &'a Io, file: FileId, object: String, from: u64) -> Result<Blocks<'a>, Error> {
+        let len = io.fstat(file).await.map_err(|fault| Error::world("stat", &object[..], fault))?.size;
+        Ok(Blocks { io, file, object, form: Form::Members, len, at: from, gap: 0, gzip: None })
     }
 
     /// How the file is laid out.
