@@ -579,16 +579,16 @@ impl Future for Call {
 }
 
 /// A call, or the time at which it is given up; see [`Io::by`].
-struct By {
-    call: Call,
+struct By<'c> {
+    call: &'c mut Call,
     alarm: Alarm,
 }
 
-impl Future for By {
+impl Future for By<'_> {
     type Output = Option<Result<Reply, Fault>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Poll::Ready(result) = Pin::new(&mut self.call).poll(context) {
+        if let Poll::Ready(result) = Pin::new(&mut *self.call).poll(context) {
             return Poll::Ready(Some(result));
         }
         Pin::new(&mut self.alarm).poll(context).map(|()| None)
@@ -661,7 +661,12 @@ impl Io {
     }
 
     /// The reply to `call`, or `None` if it has not come by `deadline`; then nobody waits for it any more.
-    pub async fn by(&self, call: Call, deadline: Time) -> Option<Result<Reply, Fault>> {
+    pub async fn by(&self, mut call: Call, deadline: Time) -> Option<Result<Reply, Fault>> {
+        self.within(&mut call, deadline).await
+    }
+
+    /// The same for a call that may be waited for again.
+    pub async fn within(&self, call: &mut Call, deadline: Time) -> Option<Result<Reply, Fault>> {
         By { call, alarm: Alarm { desk: self.0.clone(), id: self.next_id(), at: deadline } }.await
     }
 

@@ -197,8 +197,10 @@ fn look(replica: &Replica, wanted: &Value, is: impl Fn(&str, &Mailbox, &str) -> 
         let number = |key: &str| mailbox.facts.get(key).and_then(Value::number).unwrap_or(0);
         let (last, modseq, validity) = (number("LAST_UID"), number("HIGHESTMODSEQ"), number("UIDVALIDITY"));
         let crc = checksum(mailbox);
+        let partition = mailbox.facts.get("PARTITION").map_or_else(|| String::from("default"), text);
         out += &format!(
-            "* MAILBOX %(UNIQUEID {} MBOXNAME {name} LAST_UID {last} HIGHESTMODSEQ {modseq} UIDVALIDITY {validity} SYNC_CRC {crc})\r\n",
+            "* MAILBOX %(UNIQUEID {} MBOXNAME {name} LAST_UID {last} HIGHESTMODSEQ {modseq} UIDVALIDITY {validity} SYNC_CRC {crc} \
+             PARTITION {partition})\r\n",
             mailbox.id
         );
     }

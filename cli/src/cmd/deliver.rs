@@ -16,7 +16,7 @@ use cylinder_core::io::Io;
 use cylinder_core::restore::absent::absent;
 use cylinder_core::restore::select::{Kind, Selection, Wish};
 use cylinder_core::restore::server::deliver::OverQuota;
-use cylinder_core::restore::server::exact::Exact;
+use cylinder_core::restore::server::exact::{self, Wishes};
 use cylinder_core::restore::server::mail::{Run, Target};
 use cylinder_core::restore::server::names::{Names, stamp};
 use cylinder_core::restore::server::report::{FolderReport, Report};
@@ -280,12 +280,10 @@ impl Order {
     /// Puts the selection onto the server, in the way that was chosen.
     async fn onto(&self, io: &Io, selection: &Selection<'_>, password: &[u8]) -> Result<Report, Error> {
         if let How::Exact { replace, partition } = &self.how {
-            let mut client = self.server.replication(io, password).await?;
-            let mut exact = Exact::new(io, selection, &mut client);
-            exact.partition = partition.as_ref().map(|name| name.as_bytes().to_vec());
-            (exact.replace, exact.rehearse) = (*replace, self.rehearse);
-            let report = exact.run().await;
-            client.exit().await;
+            let partition = partition.as_ref().map(|name| name.as_bytes().to_vec());
+            let wishes = Wishes { partition, replace: *replace, rehearse: self.rehearse };
+            let connect = async || self.server.replication(io, password).await;
+            let report = exact::restore(io, selection, &wishes, connect).await;
             return report.map(|report| with_lacking(report, selection));
         }
         let (mut client, names) = self.connect(io, password).await?;

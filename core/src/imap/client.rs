@@ -9,7 +9,7 @@ use super::response::{self, Kind, Response, Status, Value};
 use crate::error::Error;
 use crate::escape::shown;
 use crate::guid::Guid;
-use crate::time::Time;
+use crate::time::{Span, Time};
 use crate::wire::stream::{Limits, NO_STARTTLS, StartTls, Stream, number};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -63,6 +63,9 @@ impl fmt::Display for Refusal {
         }
     }
 }
+
+/// How long is waited for an answer once somebody wants the restore to end.
+const GRACE: Span = Span::from_secs(3);
 
 /// What a command comes to: an answer, or a refusal.
 pub type Answer<T> = Result<T, Refusal>;
@@ -244,13 +247,13 @@ pub struct Client {
 
 impl Client {
     /// The limits of a stream that carries IMAP.
-    pub const LIMITS: Limits =
-        Limits { line: response::RESPONSE_MAX, stall: crate::time::Span::from_secs(600), bytes_per_second: 0 };
+    pub const LIMITS: Limits = Limits { line: response::RESPONSE_MAX, stall: Span::from_secs(600), bytes_per_second: 0 };
 
     /// Reads the greeting, asks for what the server can do, and has the connection encrypted if that is wished.
     pub async fn open(stream: Stream, tls: StartTls) -> Result<Client, Error> {
         let none = (BTreeSet::new(), BTreeMap::new());
         let mut client = Client { stream, tags: 0, capabilities: none.0, ended: none.1, preauth: false };
+        client.stream.end_when_stopped(GRACE);
         match response::read(&mut client.stream).await? {
             Response::Note(Status { kind: Kind::Ok, .. }) => {}
             Response::Note(Status { kind: Kind::Preauth, .. }) => client.preauth = true,

@@ -22,6 +22,13 @@ const GREETING_MAX: usize = 100;
 /// Lines before the end of a command.
 const ANSWERS_MAX: usize = 1_000_000;
 
+/// How long an answer may take.
+const PATIENCE: Span = Span::from_secs(60);
+/// Messages that a server removes in a second, at least.
+const REMOVED_PER_SECOND: u64 = 500;
+/// How long is waited for an answer once somebody wants the restore to end.
+const GRACE: Span = Span::from_secs(3);
+
 /// What a server has refused: `IMAP_SYNC_CHECKSUM Checksum Failure`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct No(pub Vec<u8>);
@@ -57,6 +64,21 @@ pub struct Mailbox {
     pub highestmodseq: u64,
     /// The XOR over the records (`SYNC_CRC`).
     pub sync_crc: u64,
+    /// What the conversations database has of it; 0 if it is not in there.
+    pub xconvmodseq: u64,
+    /// Where it is.
+    pub partition: Vec<u8>,
+}
+
+/// A Sieve script that is on the server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Script {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// SHA-1 of its text.
+    pub guid: Option<Guid>,
+    /// It is the one that the server runs.
+    pub is_active: bool,
 }
 
 /// How commands are written.
@@ -103,16 +125,21 @@ pub struct Client {
     tags: u32,
     keeps_scripts: bool,
     finds_ids: bool,
+    /// The words of the last command.
+    step: String,
 }
 
 impl Client {
-    /// The limits of a stream that carries replication. A server may check long what it was sent.
-    pub const LIMITS: Limits = Limits { line: ANSWER_MAX, stall: Span::from_secs(1800), bytes_per_second: 0 };
+    /// The limits of a stream that carries replication. What is asked for in one command is done in seconds, unless the server
+    /// waits for a lock, and then it keeps everybody else from the user's mailboxes meanwhile.
+    pub const LIMITS: Limits = Limits { line: ANSWER_MAX, stall: PATIENCE, bytes_per_second: 0 };
 
     /// Reads the greeting, which tells the dialect, has the connection encrypted if that is wished, and logs in. `login` must
     /// be an administrator.
     pub async fn open(stream: Stream, tls: StartTls, login: Login<'_>) -> Result<Client, Error> {
-        let mut client = Client { stream, dialect: Dialect::Server, tags: 0, keeps_scripts: false, finds_ids: false };
+        let (dialect, step) = (Dialect::Server, String::from("a greeting"));
+        let mut client = Client { stream, dialect, tags: 0, keeps_scripts: false, finds_ids: false, step };
+        client.stream.end_when_stopped(GRACE);
         let mut greeting = client.greeting().await?;
         if client.dialect == Dialect::Imap {
             greeting.can = client.capabilities().await?;
@@ -139,11 +166,37 @@ impl Client {
         }
         client.keeps_scripts = greeting.can.keeps_scripts;
         client.finds_ids = greeting.release.map_or(client.keeps_scripts, |release| release >= (3, 6));
-        if client.keeps_scripts {
-            // A client that does not say so may not send such mailboxes (`imap/sync_support.c: sync_apply_mailbox`).
-            client.keeps_scripts = client.apply("CAPABILITIES", b"(SIEVE-MAILBOX)").await?.is_ok();
-        }
         Ok(client)
+    }
+
+    /// The scripts of a user, and from here on mailboxes of scripts are like others. A server tells of scripts only as long as
+    /// the client has not said that it takes such mailboxes, and takes none before (`imap/sync_support.c: user_meta`,
+    /// `sync_apply_mailbox`).
+    pub async fn scripts(&mut self, user: &[u8]) -> Result<Answer<Vec<Script>>, Error> {
+        if !self.keeps_scripts {
+            return Ok(Ok(Vec::new()));
+        }
+        let values = match self.get("META", &Value::Text(user.to_vec())).await? {
+            Ok(values) => values,
+            Err(no) => return Ok(Err(no)),
+        };
+        self.keeps_scripts = self.apply("CAPABILITIES", b"(SIEVE-MAILBOX)").await?.is_ok();
+        Ok(Ok(scripts(&values)))
+    }
+
+    /// What was asked for last, such as `APPLY MAILBOX`.
+    pub fn step(&self) -> &str {
+        &self.step
+    }
+
+    /// True if the server has not answered in time.
+    pub fn is_silent(&self) -> bool {
+        self.stream.is_silent()
+    }
+
+    /// True if what the server keeps of a user lies by the uniqueid of the INBOX, as since 3.6.
+    pub fn keeps_users_by_id(&self) -> bool {
+        self.finds_ids
     }
 
     /// Reads the greeting, and takes the dialect from it.
@@ -233,6 +286,22 @@ impl Client {
         found.sort_by(|a: &Mailbox, b| a.name.cmp(&b.name));
         found.dedup();
         Ok(Ok(found))
+    }
+
+    /// Everything that the server tells of a mailbox, its records among it.
+    pub async fn whole_mailbox(&mut self, name: &[u8]) -> Result<Answer<Option<Value>>, Error> {
+        Ok(self.get("FULLMAILBOX", &Value::Text(name.to_vec())).await?.map(|values| values.into_iter().next()))
+    }
+
+    /// Removes a mailbox of about so many messages.
+    pub async fn remove(&mut self, name: &[u8], messages: u64) -> Result<Answer<()>, Error> {
+        let secs = i64::try_from(messages / REMOVED_PER_SECOND).unwrap_or(i64::MAX / 2000);
+        self.stream.set_stall(Span::from_ms(PATIENCE.ms() + secs.saturating_mul(1000)));
+        let mut value = Vec::new();
+        dlist::emit(&Value::Text(name.to_vec()), &mut value);
+        let answer = self.apply("UNMAILBOX", &value).await;
+        self.stream.set_stall(PATIENCE);
+        answer
     }
 
     async fn get(&mut self, what: &str, value: &Value) -> Result<Answer<Vec<Value>>, Error> {
@@ -335,6 +404,8 @@ impl Client {
     /// Sends the beginning of a command, and gives what stands before its end.
     async fn begin(&mut self, line: &[u8]) -> Result<Vec<u8>, Error> {
         self.tags += 1;
+        let words: Vec<&[u8]> = line.split(|&c| c == b' ').take(2).collect();
+        self.step = shown(&words.join(&b' '));
         let tag = if self.dialect == Dialect::Imap { format!("c{} ", self.tags) } else { String::new() };
         self.stream.send(tag.as_bytes()).await?;
         self.stream.send(line).await?;
@@ -409,7 +480,26 @@ fn mailbox(value: &Value) -> Option<Mailbox> {
         last_uid: number("LAST_UID"),
         highestmodseq: number("HIGHESTMODSEQ"),
         sync_crc: number("SYNC_CRC"),
+        xconvmodseq: number("XCONVMODSEQ"),
+        partition: text("PARTITION").unwrap_or_default(),
     })
+}
+
+/// The scripts that `SIEVE %(...)` tells of. The active one stands a second time, by the name of its bytecode.
+fn scripts(values: &[Value]) -> Vec<Script> {
+    let file = |value: &Value| Some((value.get("FILENAME")?.text()?.to_vec(), value.get("ISACTIVE").and_then(Value::number)));
+    let files: Vec<(&Value, Vec<u8>, bool)> =
+        values.iter().filter_map(|value| file(value).map(|(name, active)| (value, name, active == Some(1)))).collect();
+    let is_active = |name: &[u8]| {
+        let named = |file: &[u8]| file.strip_suffix(b".bc").or(file.strip_suffix(b".script")) == Some(name);
+        files.iter().any(|(_, file, active)| *active && named(file))
+    };
+    let script = |(value, file, _): &(&Value, Vec<u8>, bool)| {
+        let name = file.strip_suffix(b".script")?.to_vec();
+        let guid = value.get("GUID").and_then(|guid| Guid::from_hex(guid.text()?));
+        Some(Script { is_active: is_active(&name), name, guid })
+    };
+    files.iter().filter_map(script).collect()
 }
 
 /// The first two numbers of the release that a greeting tells, as `Cyrus sync server 3.6.1` and `Cyrus IMAP 3.2.6` do.
@@ -434,6 +524,20 @@ mod tests {
             let (value, _) = dlist::parse("t", 0, line).expect("a dlist");
             assert_eq!(mailbox(&value), None);
         }
+    }
+
+    #[test]
+    fn scripts_are_told_with_the_one_that_runs() {
+        let hex = "47e70239c215ac9300778fce98e43ac112dca921";
+        let lines = [
+            format!("%(FILENAME main.script LAST_UPDATE 7 GUID {hex} ISACTIVE 0)"),
+            format!("%(FILENAME other.script LAST_UPDATE 7 GUID {hex} ISACTIVE 0)"),
+            format!("%(FILENAME other.bc LAST_UPDATE 7 GUID {hex} ISACTIVE 1)"),
+            String::from("%(UNIQUEID abc LASTUID 3)"),
+        ];
+        let values = lines.map(|line| dlist::parse("t", 0, line.as_bytes()).expect("a dlist").0);
+        let found: Vec<(Vec<u8>, bool)> = scripts(&values).into_iter().map(|script| (script.name, script.is_active)).collect();
+        assert_eq!(found, [(b"main".to_vec(), false), (b"other".to_vec(), true)]);
     }
 
     #[test]

@@ -24,6 +24,9 @@ const SECURE_MAX: Span = Span::from_secs(60);
 /// The longest part of what the other side said that is repeated in an error.
 const QUOTED_MAX: usize = 200;
 
+/// How often it is looked whether somebody wants the procedure to end, while something is waited for.
+const LOOK: Span = Span::from_secs(1);
+
 /// When STARTTLS is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StartTls {
@@ -78,6 +81,10 @@ pub struct Stream {
     pace: Option<Pace>,
     trips: u64,
     sent_since_received: bool,
+    /// How long is waited once somebody wants the procedure to end.
+    grace: Option<Span>,
+    stop_by: Option<Time>,
+    is_silent: bool,
 }
 
 impl Stream {
@@ -106,6 +113,9 @@ impl Stream {
             pace: (limits.bytes_per_second > 0).then(|| Pace::new(limits.bytes_per_second, io.now())),
             trips: 0,
             sent_since_received: false,
+            grace: None,
+            stop_by: None,
+            is_silent: false,
         }
     }
 
@@ -122,6 +132,17 @@ impl Stream {
     /// Changes the longest silence.
     pub fn set_stall(&mut self, stall: Span) {
         self.limits.stall = stall;
+    }
+
+    /// Once somebody wants the procedure to end, what the other side says is waited for no longer than this, in all. Without
+    /// it a server that waits for a lock would hold up who wants to end.
+    pub fn end_when_stopped(&mut self, grace: Span) {
+        self.grace = Some(grace);
+    }
+
+    /// True if the other side has said nothing for too long.
+    pub fn is_silent(&self) -> bool {
+        self.is_silent
     }
 
     /// An error that ends this connection.
@@ -225,12 +246,29 @@ impl Stream {
         Ok(!self.ended)
     }
 
-    async fn wait(&self, call: Call) -> Result<Reply, Error> {
-        match self.io.by(call, self.io.now().plus(self.limits.stall)).await {
-            Some(Ok(reply)) => Ok(reply),
-            Some(Err(Fault::Gone)) => Err(self.cut("an answer").await),
-            Some(Err(fault)) => Err(self.broken(format!("the connection failed: {fault}"))),
-            None => Err(self.broken(format!("nothing came for {} s", self.limits.stall.ms() / 1000))),
+    async fn wait(&mut self, mut call: Call) -> Result<Reply, Error> {
+        let until = self.io.now().plus(self.limits.stall);
+        loop {
+            let mut next = until;
+            if let Some(grace) = self.grace {
+                if self.io.is_stopping() {
+                    let stop_by = *self.stop_by.get_or_insert(self.io.now().plus(grace));
+                    next = next.min(stop_by);
+                } else {
+                    next = next.min(self.io.now().plus(LOOK));
+                }
+            }
+            match self.io.within(&mut call, next).await {
+                Some(Ok(reply)) => return Ok(reply),
+                Some(Err(Fault::Gone)) => return Err(self.cut("an answer").await),
+                Some(Err(fault)) => return Err(self.broken(format!("the connection failed: {fault}"))),
+                None if self.stop_by.is_some_and(|by| self.io.now() >= by) => return Err(Error::Stopped),
+                None if self.io.now() < until => {}
+                None => {
+                    self.is_silent = true;
+                    return Err(self.broken(format!("nothing came for {} s", self.limits.stall.ms() / 1000)));
+                }
+            }
         }
     }
 

@@ -5,15 +5,18 @@
 //! (`SYNC_CRC`) after each part with the one sent. So after a cut there is a mailbox with the first records and nothing else,
 //! which is how the next run knows it: the same uniqueid and UIDVALIDITY, nothing newer, and the checksum of as many records of
 //! ours. It then goes on there. Whatever else is there is only replaced if that was asked for, and then removed first: nobody
-//! can make older what a replication server has.
-//! What must not come in: the words of the protocol ([`crate::sync::client`]).
+//! can make older what a replication server has. Nothing is removed before the server has all that it needs for the new one.
+//! What must not come in: the words of the protocol ([`crate::sync::client`]), what can be known without a server
+//! ([`super::ready`]).
 
 use super::deliver::{GROUP_BYTES, named, report_of};
+use super::ready::{self, is_gone, made_id};
 use super::report::{FolderReport, Report};
+use super::scripts::{self, Script};
 use crate::archive::record::MessageAt;
 use crate::cyrus::dlist::{self, Value};
 use crate::cyrus::index::{Header, option};
-use crate::cyrus::mailboxes;
+use crate::cyrus::mailboxes::{self, MbEntry};
 use crate::cyrus::names::{Naming, Owner};
 use crate::cyrus::quota::{Quota, Resource};
 use crate::error::Error;
@@ -22,9 +25,9 @@ use crate::guid::Guid;
 use crate::io::{Event, Io};
 use crate::restore::bodies::{Bodies, Last, Next};
 use crate::restore::select::{Annotation, Body, Folder, Message, Scope, Selection, UserData, is_deleted_folder};
-use crate::sync::client::{Answer, Client, Mailbox, No, Upload};
+use crate::sync::client::{self, Answer, Client, Mailbox, No, Upload};
 use crate::time::Time;
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -33,10 +36,70 @@ use alloc::vec::Vec;
 const RECORDS: usize = 500;
 /// Messages that the server holds ready for the connection, before it is told to forget them.
 const HELD_MAX: usize = 100_000;
+/// Connections of one restore, of which all but the first are made because the one before has ended at a message.
+const CONNECTIONS_MAX: usize = 40;
 /// Members that are inflated ahead.
 const AHEAD: usize = 4;
+/// Names that one question has.
+const NAMES: usize = 200;
+/// Records that are named where the server has made something else of them.
+const NAMED: usize = 3;
+/// Mailboxes of calendars and the like that servers make of their own accord.
+const OWN_MAILBOXES: [&str; 6] =
+    ["#calendars", "#calendars.Default", "#addressbooks", "#addressbooks.Default", "#notifications", "#drive"];
 /// The names of annotations that carry fields of a record (`imap/sync_support.c`).
 const FIELDS: &str = "/vendor/cmu/cyrus-imapd/";
+
+/// What to do where nobody has an INBOX.
+const NO_INBOX: &str = "the snapshot has none either: make it (CREATE as an administrator), and run this again";
+
+/// What is wished of a restore by the replication protocol.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Wishes {
+    /// Where mailboxes are made, if not where they were.
+    pub partition: Option<Vec<u8>>,
+    /// Replace what is there.
+    pub replace: bool,
+    /// Only say what would be done.
+    pub rehearse: bool,
+}
+
+/// Restores, and connects again where the server ends the connection at a message. One at which it does so again is left out,
+/// and the others are restored.
+pub async fn restore(
+    io: &Io,
+    selection: &Selection<'_>,
+    wishes: &Wishes,
+    mut connect: impl AsyncFnMut() -> Result<Client, Error>,
+) -> Result<Report, Error> {
+    let (mut refused, mut careful, mut connections) = (BTreeMap::new(), BTreeSet::new(), 1);
+    let mut client = connect().await?;
+    loop {
+        let mut exact = Exact::new(io, selection, &mut client);
+        exact.partition.clone_from(&wishes.partition);
+        (exact.replace, exact.rehearse) = (wishes.replace, wishes.rehearse);
+        (exact.refused, exact.careful) = (refused.clone(), careful.clone());
+        let report = exact.run().await;
+        let suspects = core::mem::take(&mut exact.under_way);
+        let is_over = client.is_silent() || io.is_stopping() || suspects.is_empty() || connections == CONNECTIONS_MAX;
+        client.exit().await;
+        if is_over || report.as_ref().is_ok_and(|report| report.ended_early.is_none()) {
+            return report;
+        }
+        match suspects[..] {
+            [one] if careful.contains(&one) => {
+                let why = "the server has ended the connection at it twice; its log may say why, and --merge may get it there";
+                refused.insert(one, String::from(why));
+            }
+            _ => careful.extend(suspects),
+        }
+        connections += 1;
+        client = match connect().await {
+            Ok(client) => client,
+            Err(_) => return report,
+        };
+    }
+}
 
 /// A restore by the replication protocol.
 pub struct Exact<'a> {
@@ -54,6 +117,26 @@ pub struct Exact<'a> {
     pub replace: bool,
     /// Only say what would be done.
     pub rehearse: bool,
+    /// Messages that are left out, and why.
+    pub refused: BTreeMap<Guid, String>,
+    /// Messages of which each goes in a command of its own.
+    pub careful: BTreeSet<Guid>,
+    /// Messages of the command that the server was asked for last, if the connection ended before its answer.
+    pub under_way: Vec<Guid>,
+    /// uniqueids for folders that cannot have their own.
+    own_ids: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Scripts that are on the server.
+    scripts: Vec<client::Script>,
+    /// Partitions that the server has.
+    partitions: BTreeSet<Vec<u8>>,
+    /// The INBOX got another uniqueid, and what hangs on that is new.
+    is_inbox_new: bool,
+    /// The server has a conversations database of this user.
+    has_threads: bool,
+    /// A folder is somebody else's, or newer, and stays.
+    is_occupied: bool,
+    /// What of the archive could not be read.
+    unread: BTreeMap<Guid, String>,
     /// What the server holds ready.
     held: BTreeSet<Guid>,
     /// What the walk over the last records has left.
@@ -76,30 +159,219 @@ enum Judgement {
 impl<'a> Exact<'a> {
     /// A restore of which nothing has been done yet.
     pub fn new(io: &'a Io, selection: &'a Selection<'a>, client: &'a mut Client) -> Exact<'a> {
-        let (naming, held, last) = (Naming::default(), BTreeSet::new(), Last::default());
-        Exact { io, selection, client, naming, partition: None, replace: false, rehearse: false, held, last }
+        let own_ids = ready::own_ids(&selection.table, &selection.owner);
+        Exact {
+            io,
+            selection,
+            client,
+            naming: Naming::default(),
+            partition: None,
+            replace: false,
+            rehearse: false,
+            refused: BTreeMap::new(),
+            careful: BTreeSet::new(),
+            under_way: Vec::new(),
+            own_ids,
+            scripts: Vec::new(),
+            partitions: BTreeSet::new(),
+            is_inbox_new: false,
+            has_threads: false,
+            is_occupied: false,
+            unread: BTreeMap::new(),
+            held: BTreeSet::new(),
+            last: Last::default(),
+        }
     }
 
     /// Does it. What fails is in the report, and so is why it ended early if it did.
     pub async fn run(&mut self) -> Result<Report, Error> {
         let mut report = Report::default();
+        self.look(&mut report).await?;
         for n in 0..self.selection.len() {
             if !self.is_wanted(n) {
                 continue;
             }
-            let Some(folder) = self.selection.folder(n).await? else { continue };
+            let Some(mut folder) = self.selection.folder(n).await? else { continue };
             let mut done = report_of(&folder, b"");
+            self.adapt(&mut folder, &mut done, &mut report);
             let ended = if self.io.is_stopping() { Err(Error::Stopped) } else { self.folder(&folder, &mut done).await };
             report.folders.push(done);
             if let Err(error) = ended {
-                report.ended_early = Some(error.to_string());
+                report.ended_early = Some(self.why_ended(&error));
                 return Ok(report);
             }
         }
-        if self.selection.wish.scope == Scope::All {
-            self.user(&mut report).await?;
+        if self.is_inbox_new {
+            self.tell_of_others(&mut report).await?;
+        }
+        if self.selection.wish.scope == Scope::All
+            && let Err(error) = self.user(&mut report).await
+        {
+            report.ended_early = Some(self.why_ended(&error));
         }
         Ok(report)
+    }
+
+    /// An error, and what is known of its cause.
+    fn why_ended(&self, error: &Error) -> String {
+        let step = self.client.step();
+        if self.client.is_silent() {
+            format!(
+                "{error} after `{step}`: it may wait for a lock that a session of this user holds. `cyr_info proc` on the server \
+                 lists sessions, but for those of ManageSieve, which are processes `timsieved`. What was asked for last may still be \
+                 done when the lock is free"
+            )
+        } else if matches!(error, Error::Peer { .. }) {
+            format!("{error} (after `{step}`)")
+        } else {
+            error.to_string()
+        }
+    }
+
+    /// Looks at what must be known before anything is done.
+    async fn look(&mut self, report: &mut Report) -> Result<(), Error> {
+        if let Owner::User(userid) = &self.selection.owner {
+            match self.client.scripts(userid).await? {
+                Ok(scripts) => self.scripts = scripts,
+                Err(no) => report.notes.push(format!("which scripts are there is not told: {no}")),
+            }
+        }
+        let inbox = self.inbox();
+        let mut names = Vec::from_iter(inbox.clone());
+        let rows: Vec<(Vec<u8>, Vec<u8>)> = (0..self.selection.len())
+            .filter(|n| self.is_wanted(*n))
+            .filter_map(|n| self.selection.row(n))
+            .filter_map(|row| {
+                let name = self.naming.parse_relative(&self.selection.owner, &row.name).ok()?;
+                Some((self.naming.internal(&name), self.partition_of(&mailboxes::parse(&row.entry).unwrap_or_default())))
+            })
+            .collect();
+        names.extend(rows.iter().map(|(name, _)| name.clone()));
+        let mut there = BTreeSet::new();
+        for names in names.chunks(NAMES) {
+            let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+            // A refusal comes again for the folder itself.
+            for mailbox in self.client.mailboxes(&names, &[]).await?.unwrap_or_default() {
+                self.saw(&mailbox);
+                there.insert(mailbox.name);
+            }
+        }
+        if let Some(inbox) = inbox
+            && !there.contains(&inbox)
+            && rows.iter().all(|(name, _)| *name != inbox)
+        {
+            let has_one = self.selection.table.folder(b"INBOX").is_some();
+            let what = if has_one { "restore it, too: name INBOX, or say --all" } else { NO_INBOX };
+            return Err(Error::Refused(format!(
+                "the server has no mailbox {}, so it makes none below that; {what}",
+                shown(&inbox)
+            )));
+        }
+        let wanted: BTreeSet<Vec<u8>> = rows.into_iter().filter(|(name, _)| !there.contains(name)).map(|row| row.1).collect();
+        for partition in wanted {
+            if let Some(why) = self.ask_partition(&partition).await? {
+                return Err(Error::Refused(why));
+            }
+        }
+        Ok(())
+    }
+
+    fn inbox(&self) -> Option<Vec<u8>> {
+        match &self.selection.owner {
+            owner @ Owner::User(_) => Some(self.naming.internal(&self.naming.parse_relative(owner, b"INBOX").ok()?)),
+            Owner::Shared => None,
+        }
+    }
+
+    /// Keeps what a mailbox tells of the server.
+    fn saw(&mut self, mailbox: &Mailbox) {
+        self.has_threads |= mailbox.xconvmodseq > 0;
+        if !mailbox.partition.is_empty() {
+            self.partitions.insert(mailbox.partition.clone());
+        }
+    }
+
+    /// Why there can be no mailbox in this partition, if that is so. A server that gets a message for a partition that it does
+    /// not have ends the connection (`imap/dlist.c: dlist_reserve_path`), so it is asked with an empty mailbox, in a place
+    /// where nobody sees it.
+    async fn ask_partition(&mut self, partition: &[u8]) -> Result<Option<String>, Error> {
+        if self.rehearse || self.partitions.contains(partition) {
+            return Ok(None);
+        }
+        let Err(no) = self.try_partition(partition).await? else { return Ok(None) };
+        if !self.partitions.contains(&b"default"[..]) {
+            let _ = self.try_partition(b"default").await?;
+        }
+        let there: Vec<String> = self.partitions.iter().map(|partition| format!("`{}`", shown(partition))).collect();
+        let there = if there.is_empty() { String::new() } else { format!("; it has {}", there.join(", ")) };
+        Ok(Some(format!(
+            "the server makes no mailbox in partition `{}` ({no}){there}; --partition names another",
+            shown(partition)
+        )))
+    }
+
+    async fn try_partition(&mut self, partition: &[u8]) -> Result<Answer<()>, Error> {
+        let user = match &self.selection.owner {
+            Owner::User(userid) => self.inbox().unwrap_or_else(|| userid.clone()),
+            Owner::Shared => b"shared".to_vec(),
+        };
+        let (domain, local) = match user.iter().position(|&c| c == b'!') {
+            Some(at) => user.split_at(at + 1),
+            None => (&user[..0], &user[..]),
+        };
+        let name = [domain, b"DELETED.", local, b".cylinder-asks.6B047E5B"].concat();
+        let mut out = Pairs::new();
+        out.text("UNIQUEID", &made_id(&[b"partition asked for at ", &name]));
+        out.text("MBOXNAME", &name);
+        for key in ["SYNC_CRC", "LAST_UID", "RECENTUID", "RECENTTIME", "LAST_APPENDDATE", "POP3_LAST_LOGIN"] {
+            out.number(key, 0);
+        }
+        out.number("HIGHESTMODSEQ", 1);
+        out.number("UIDVALIDITY", 1);
+        out.text("PARTITION", partition);
+        out.text("ACL", b"");
+        out.text("OPTIONS", b"");
+        out.key("RECORD");
+        out.0.extend_from_slice(b"()");
+        let answer = self.client.apply("MAILBOX", &out.finish()).await?;
+        if answer.is_ok() {
+            self.partitions.insert(partition.to_vec());
+            let _ = self.client.remove(&name, 0).await?;
+        }
+        Ok(answer)
+    }
+
+    /// Makes of a folder what the server can take, and tells what that changes.
+    fn adapt(&self, folder: &mut Folder, done: &mut FolderReport, report: &mut Report) {
+        if let Some(id) = self.own_ids.get(&folder.name) {
+            let (name, had) = (shown(&folder.name), shown(&folder.id));
+            report
+                .notes
+                .push(format!("{name}: another folder has its uniqueid {had}, too, so it gets one of its own, {}", shown(id)));
+            folder.id.clone_from(id);
+        }
+        let undated = ready::ready(folder, &self.refused, done);
+        if undated > 0 {
+            let name = shown(&folder.name);
+            report.notes.push(format!("{name}: {undated} messages have no INTERNALDATE; they get the first second of 1970"));
+        }
+    }
+
+    /// Tells of mailboxes that the archive does not have and that hung on the INBOX that was replaced.
+    async fn tell_of_others(&mut self, report: &mut Report) -> Result<(), Error> {
+        let Some(inbox) = self.inbox() else { return Ok(()) };
+        let has = |name: &[u8]| self.selection.table.folder(name).is_some();
+        let own = OWN_MAILBOXES.iter().filter(|name| !has(format!("INBOX.{name}").as_bytes()));
+        let names: Vec<Vec<u8>> = own.map(|name| [&inbox[..], b".", name.as_bytes()].concat()).collect();
+        let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+        for mailbox in self.client.mailboxes(&names, &[]).await?.unwrap_or_default() {
+            if mailbox.last_uid > 0 {
+                let why = "it is not in the snapshot, and hung on the INBOX that was replaced: its entries are in no database until \
+                           `dav_reconstruct` is run for the user";
+                report.fail(shown(&mailbox.name), why);
+            }
+        }
+        Ok(())
     }
 
     /// Deleted folders come back only if they are named. Those in which the server keeps things of its own, such as scripts
@@ -137,13 +409,18 @@ impl<'a> Exact<'a> {
                     return Ok(());
                 }
             };
+            there.iter().for_each(|mailbox| self.saw(mailbox));
             let judgement = self.judge(folder, header, &name, &there);
+            if self.has_scripts(folder, &name, &judgement, &there) {
+                return self.change_scripts(folder, &name, done).await;
+            }
             match judgement {
                 Judgement::Same => {
                     done.present = folder.messages.len() as u64;
                     return Ok(());
                 }
                 Judgement::Refuse(why) => {
+                    self.is_occupied = true;
                     done.fail(shown(&name), why);
                     return Ok(());
                 }
@@ -154,11 +431,15 @@ impl<'a> Exact<'a> {
                 }
                 Judgement::Make { begun } => {
                     done.is_created = begun.is_none();
-                    let partition = self.partition_of(folder);
+                    let partition = self.partition_of(&folder.entry);
                     let target = Target { folder, header, name: &name, partition: &partition };
                     return self.make(&target, begun.unwrap_or(0), done).await;
                 }
                 Judgement::Clear { remove, rename } => {
+                    let other = there.iter().find(|mailbox| mailbox.name == name && mailbox.id != folder.id);
+                    if other.is_some() && !self.part_from_inbox(folder, &name, done).await? {
+                        return Ok(());
+                    }
                     if !self.clear(folder, &name, remove, rename, done).await? {
                         return Ok(());
                     }
@@ -167,6 +448,134 @@ impl<'a> Exact<'a> {
         }
         done.fail(shown(&name), "the mailbox changes while it is restored; run this again when nobody uses it");
         Ok(())
+    }
+
+    /// True for a mailbox of scripts that is there and cannot be made as it was.
+    fn has_scripts(&self, folder: &Folder, name: &[u8], judgement: &Judgement, there: &[Mailbox]) -> bool {
+        let is_there = there.iter().any(|mailbox| mailbox.name == name);
+        let is_right = match judgement {
+            Judgement::Same => !self.is_inbox_new,
+            Judgement::Make { .. } => true,
+            _ => false,
+        };
+        folder.entry.mbtype.kind == mailboxes::Kind::Sieve && is_there && !is_right
+    }
+
+    /// Makes the scripts of the server those of a folder, and leaves the mailbox in which they are.
+    async fn change_scripts(&mut self, folder: &Folder, name: &[u8], done: &mut FolderReport) -> Result<(), Error> {
+        let Owner::User(userid) = &self.selection.owner else { return Ok(()) };
+        let wanted = self.read_scripts(folder, done).await?;
+        let commands = scripts::commands(userid, &wanted, &self.scripts);
+        if commands.is_empty() {
+            done.present = wanted.len() as u64;
+            return Ok(());
+        }
+        if !self.replace {
+            self.is_occupied = true;
+            done.fail(shown(name), "there are other scripts; --replace backs them up and then takes their place");
+            return Ok(());
+        }
+        for (verb, value) in commands.iter().filter(|_| !self.rehearse) {
+            if let Err(no) = self.client.apply(verb, value).await? {
+                done.fail(shown(name), format!("{verb}: {no}"));
+                return Ok(());
+            }
+        }
+        done.added = wanted.len() as u64;
+        done.bytes = wanted.iter().map(|script| script.text.len() as u64).sum();
+        Ok(())
+    }
+
+    async fn read_scripts(&mut self, folder: &Folder, done: &mut FolderReport) -> Result<Vec<Script>, Error> {
+        let (mut out, mut content) = (Vec::new(), Vec::new());
+        for message in folder.messages.iter().filter(|message| !is_gone(message)) {
+            let Some(at) = message.body.at() else { continue };
+            let mut bodies = Bodies::new(self.io, self.selection.reader(), Vec::from([at]), AHEAD);
+            while let Some((_, result)) = bodies.next_whole(GROUP_BYTES, &mut content).await? {
+                let is_active = message.row.record.is_flagged();
+                match result.map(|()| scripts::of_message(&content, is_active)) {
+                    Ok(Some(script)) => out.push(script),
+                    Ok(None) => done.fail(named(message), "it is no script with a name"),
+                    Err(error) => done.fail(named(message), error.to_string()),
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// What hangs on the uniqueid of an INBOX that is about to go is made to be made again: databases of scripts, calendars and
+    /// the like lie by it since 3.6, and are filled when their mailboxes are made. So those go first, and a run that is cut
+    /// leaves nothing that looks whole and is not. False if the INBOX has to stay.
+    async fn part_from_inbox(&mut self, folder: &Folder, name: &[u8], done: &mut FolderReport) -> Result<bool, Error> {
+        let Owner::User(userid) = &self.selection.owner else { return Ok(true) };
+        if folder.name != b"INBOX" || !self.client.keeps_users_by_id() {
+            return Ok(true);
+        }
+        if self.selection.wish.scope != Scope::All {
+            let why = "the INBOX there has another uniqueid, on which subscriptions, scripts, calendars and address books hang: \
+                       say --all, so that they come, too";
+            done.fail(shown(name), why);
+            return Ok(false);
+        }
+        let mut going = Vec::new();
+        for n in 0..self.selection.len() {
+            let kind = self.selection.row(n).and_then(|row| mailboxes::parse(&row.entry).ok()).map(|entry| entry.mbtype.kind);
+            let is_mail =
+                matches!(kind, None | Some(mailboxes::Kind::Email | mailboxes::Kind::Netnews | mailboxes::Kind::Sieve));
+            if is_mail || !self.is_wanted(n) {
+                continue;
+            }
+            let Some(folder) = self.selection.folder(n).await? else { continue };
+            let Ok(name) = folder.mailbox(&self.naming, &self.selection.owner) else { continue };
+            let name = self.naming.internal(&name);
+            let there = self.client.mailboxes(&[&name], &[]).await?.unwrap_or_default();
+            if let Some(mailbox) = there.into_iter().find(|mailbox| mailbox.name == name) {
+                if !self.hold_all(&folder, &name, done).await? {
+                    return Ok(false);
+                }
+                going.push(mailbox);
+            }
+        }
+        // The INBOX itself, too, before the first of them goes.
+        if !self.hold_all(folder, name, done).await? {
+            return Ok(false);
+        }
+        let userid = userid.clone();
+        for (verb, value) in scripts::commands(&userid, &[], &core::mem::take(&mut self.scripts)) {
+            if let Err(no) = self.client.apply(verb, &value).await? {
+                done.fail(shown(name), format!("its scripts cannot be taken from it: {no}"));
+                return Ok(false);
+            }
+        }
+        for mailbox in going {
+            if let Err(no) = self.client.remove(&mailbox.name, mailbox.last_uid).await? {
+                done.fail(shown(&mailbox.name), format!("cannot be removed: {no}"));
+                return Ok(false);
+            }
+        }
+        self.is_inbox_new = true;
+        Ok(true)
+    }
+
+    /// Makes the server hold ready all messages of a folder, and asks for its partition; false if it will not.
+    async fn hold_all(&mut self, folder: &Folder, name: &[u8], done: &mut FolderReport) -> Result<bool, Error> {
+        let partition = self.partition_of(&folder.entry);
+        let mut why = ready::unfit(name);
+        if why.is_none() {
+            why = self.ask_partition(&partition).await?;
+        }
+        for part in folder.messages.chunks(RECORDS) {
+            if why.is_none()
+                && let Err(no) = self.hold(part, &partition, name).await?
+            {
+                why = Some(format!("its messages are refused: {no}"));
+            }
+        }
+        if let Some(why) = why {
+            done.fail(shown(name), format!("{why}; so nothing is removed"));
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     /// Makes room for a mailbox; false if the server does not let us.
@@ -178,17 +587,20 @@ impl<'a> Exact<'a> {
         rename: Option<Vec<u8>>,
         done: &mut FolderReport,
     ) -> Result<bool, Error> {
-        if let Some(old) = remove
-            && let Err(no) = self.client.apply("UNMAILBOX", &atom(&old)).await?
-        {
-            done.fail(shown(&old), format!("cannot be removed: {no}"));
-            return Ok(false);
+        if let Some(old) = remove {
+            if !self.hold_all(folder, name, done).await? {
+                return Ok(false);
+            }
+            if let Err(no) = self.client.remove(&old, folder.records).await? {
+                done.fail(shown(&old), format!("cannot be removed: {no}"));
+                return Ok(false);
+            }
         }
         if let Some(old) = rename {
             let mut pairs = Pairs::new();
             pairs.text("OLDMBOXNAME", &old);
             pairs.text("NEWMBOXNAME", name);
-            pairs.text("PARTITION", &self.partition_of(folder));
+            pairs.text("PARTITION", &self.partition_of(&folder.entry));
             if let Err(no) = self.client.apply("RENAME", &pairs.finish()).await? {
                 done.fail(shown(&old), format!("cannot be renamed: {no}"));
                 return Ok(false);
@@ -208,7 +620,13 @@ impl<'a> Exact<'a> {
             } else if mailbox.id != folder.id {
                 format!("another mailbox has this name (uniqueid {})", shown(&mailbox.id))
             } else if is_same(folder, header, mailbox) {
-                return Judgement::Same;
+                let is_mail = folder.entry.mbtype.kind == mailboxes::Kind::Email;
+                let lacks_threads = self.has_threads && mailbox.xconvmodseq == 0 && is_mail && !folder.messages.is_empty();
+                // Its INBOX was another one once: the server's conversations are without it.
+                if !self.replace || !lacks_threads {
+                    return Judgement::Same;
+                }
+                String::from("the conversations database lacks it")
             } else if is_begun(folder, header, mailbox) {
                 begun = Some(mailbox.last_uid);
                 continue;
@@ -237,26 +655,27 @@ impl<'a> Exact<'a> {
         let there = folder.messages.partition_point(|message| u64::from(message.uid()) <= begun);
         let mut state = State::up_to(folder, begun);
         done.present = there as u64;
-        let left = &folder.messages[there..];
+        let mut left = &folder.messages[there..];
         let bytes = left.iter().filter_map(|message| message.body.at()).map(|at| at.size).sum();
         self.io.event(Event::Expect { messages: left.len() as u64, bytes });
         let mut is_made = begun > 0;
-        let mut parts = left.chunks(RECORDS).peekable();
         loop {
-            let part = parts.next().unwrap_or_default();
-            let is_last = parts.peek().is_none();
+            let part = left.split_off(..self.part_len(left)).unwrap_or_default();
+            let is_last = left.is_empty();
             if self.io.is_stopping() && !is_last {
                 return Err(Error::Stopped);
             }
-            let sent = match self.send_messages(part, partition, name, done).await? {
-                Ok(sent) => sent,
-                Err(no) => {
-                    done.fail(shown(name), format!("its messages are refused: {no}"));
-                    return Ok(());
-                }
-            };
+            if let Err(no) = self.hold(part, partition, name).await? {
+                done.fail(shown(name), format!("its messages are refused: {no}"));
+                return Ok(());
+            }
+            let (sent, unsent): (Vec<&Message>, Vec<&Message>) = part.iter().partition(|message| self.is_held(message));
+            for message in unsent {
+                let why = self.unread.get(&message.row.guid).map_or("its content is not what the index describes", |why| why);
+                done.fail(named(message), why);
+            }
             let mut records = Vec::new();
-            for message in part.iter().filter(|message| is_sent(message, &sent)) {
+            for message in &sent {
                 state.add(folder, message);
                 record(message, &mut records);
             }
@@ -264,13 +683,16 @@ impl<'a> Exact<'a> {
                 state.finish(header);
             }
             let value = target.mailbox(&folder.id, &state, &records);
+            self.under_way = sent.iter().filter(|message| !is_gone(message)).map(|message| message.row.guid).collect();
             let answer = if is_made { self.client.apply("MAILBOX", &value).await? } else { self.begin(target, &value).await? };
+            self.under_way.clear();
             is_made = true;
             if let Err(no) = answer {
-                done.fail(shown(name), explained(&no));
+                let why = self.explained(&no, folder, name).await?;
+                done.fail(shown(name), why);
                 return Ok(());
             }
-            for message in part.iter().filter(|message| is_sent(message, &sent)) {
+            for message in sent {
                 let bytes = message.body.at().map_or(0, |at| at.size);
                 done.added += 1;
                 done.bytes += bytes;
@@ -284,7 +706,60 @@ impl<'a> Exact<'a> {
             self.held.clear();
             let _ = self.client.restart().await?;
         }
+        self.check(target, &state, done).await
+    }
+
+    /// How many records the next command has. One of which the server may die goes alone.
+    fn part_len(&self, left: &[Message]) -> usize {
+        let careful = left.iter().take(RECORDS).position(|message| self.careful.contains(&message.row.guid));
+        careful.map_or(RECORDS, |at| at.max(1)).min(left.len())
+    }
+
+    /// Compares what the server has made with what was sent.
+    async fn check(&mut self, target: &Target<'_>, state: &State, done: &mut FolderReport) -> Result<(), Error> {
+        let &Target { folder, header, name, partition } = target;
+        let found = self.client.mailboxes(&[name], &[]).await?.unwrap_or_default();
+        let Some(found) = found.into_iter().find(|mailbox| mailbox.name == name) else {
+            done.fail(shown(name), "the server has taken it, and does not have it; somebody may have removed it meanwhile");
+            return Ok(());
+        };
+        self.saw(&found);
+        let text = |text: &[u8]| format!("`{}`", shown(text));
+        let facts = [
+            ("uniqueid", text(&folder.id), text(&found.id)),
+            ("UIDVALIDITY", header.uidvalidity.to_string(), found.uidvalidity.to_string()),
+            ("last UID", state.last_uid.to_string(), found.last_uid.to_string()),
+            ("HIGHESTMODSEQ", state.highestmodseq.to_string(), found.highestmodseq.to_string()),
+            ("checksum of its records", state.crc.to_string(), found.sync_crc.to_string()),
+            ("partition", text(partition), text(if found.partition.is_empty() { partition } else { &found.partition })),
+        ];
+        for (what, sent, got) in facts.iter().filter(|(_, sent, got)| sent != got) {
+            done.fail(shown(name), format!("its {what} is {got} on the server, and {sent} was sent"));
+        }
         Ok(())
+    }
+
+    /// A refusal, and what is known of its cause.
+    async fn explained(&mut self, no: &No, folder: &Folder, name: &[u8]) -> Result<String, Error> {
+        if let Some(why) = ready::unfit(name) {
+            return Ok(format!("{no}; {why}"));
+        }
+        if no.is("IMAP_MAILBOX_MOVED") {
+            return Ok(format!("{no}; its uniqueid or its name is in use"));
+        }
+        if !no.is("IMAP_SYNC_CHECKSUM") {
+            return Ok(format!("{no}; its log says more (no right to do this, or a full disk)"));
+        }
+        let differences = match self.client.whole_mailbox(name).await? {
+            Ok(Some(found)) => differences(folder, &found),
+            _ => Vec::new(),
+        };
+        if differences.is_empty() {
+            return Ok(format!(
+                "{no}; the mailbox is incomplete: somebody may have used it meanwhile; run this again with --replace"
+            ));
+        }
+        Ok(format!("{no}; the server has made something else of it: {}", differences.join("; ")))
     }
 
     /// Makes a mailbox, if need be in the place of an empty one of another uniqueid.
@@ -292,116 +767,117 @@ impl<'a> Exact<'a> {
     /// No mailbox has the uniqueid: [`Exact::judge`] has asked. But cyrus-imapd 3.6.1 forgets the record of a uniqueid when a
     /// mailbox under delayed delete goes for good (`imap/mboxlist.c: mboxlist_update_entry`), and then says of it that it is
     /// in use, unless an empty mailbox is replaced (`imap/sync_support.c: sync_apply_mailbox`).
+    ///
+    /// An INBOX is made without records first: while there is none, what the server keeps of the user, its conversations among
+    /// it, lies where the INBOX before had it (`imap/mboxname.c: mboxname_conf_getpath`), and records would be entered there.
     async fn begin(&mut self, target: &Target<'_>, value: &[u8]) -> Result<Answer<()>, Error> {
+        let empty = State { crc: 0, last_uid: 0, highestmodseq: 1 };
+        let is_inbox = target.folder.name == b"INBOX" && self.client.keeps_users_by_id();
+        let own = target.mailbox(&target.folder.id, &empty, &[]);
+        let first = if is_inbox { &own } else { value };
         // A mailbox for scripts would not be refused: 3.6.1 loses the refusal and crashes.
+        let mut answer = Err(No(Vec::new()));
         if target.folder.entry.mbtype.kind != mailboxes::Kind::Sieve {
-            match self.client.apply("MAILBOX", value).await? {
-                Err(no) if no.is("IMAP_MAILBOX_MOVED") => {}
-                answer => return Ok(answer),
+            answer = self.client.apply("MAILBOX", first).await?;
+        }
+        if answer.as_ref().is_err_and(|no| no.0.is_empty() || no.is("IMAP_MAILBOX_MOVED")) {
+            let place = target.mailbox(&place_holder(target.folder), &empty, &[]);
+            answer = self.client.apply("MAILBOX", &place).await?;
+            if answer.is_ok() {
+                answer = self.client.apply("MAILBOX", first).await?;
             }
         }
-        let empty = State { crc: 0, last_uid: 0, highestmodseq: 1 };
-        let empty = target.mailbox(&place_holder(target.folder), &empty, &[]);
-        match self.client.apply("MAILBOX", &empty).await? {
-            Ok(()) => self.client.apply("MAILBOX", value).await,
-            no => Ok(no),
+        match answer {
+            Ok(()) if is_inbox => self.client.apply("MAILBOX", value).await,
+            answer => Ok(answer),
         }
     }
 
-    fn partition_of(&self, folder: &Folder) -> Vec<u8> {
-        let own = self.partition.clone().or_else(|| folder.entry.partition.clone());
+    fn partition_of(&self, entry: &MbEntry) -> Vec<u8> {
+        let own = self.partition.clone().or_else(|| entry.partition.clone());
         own.unwrap_or_else(|| b"default".to_vec())
     }
 
-    /// Makes the server hold the messages of these records ready. Gives those that it holds.
-    async fn send_messages(
-        &mut self,
-        part: &[Message],
-        partition: &[u8],
-        name: &[u8],
-        done: &mut FolderReport,
-    ) -> Result<Answer<BTreeSet<Guid>>, Error> {
+    /// Records of messages that are gone need no content.
+    fn is_held(&self, message: &Message) -> bool {
+        is_gone(message) || self.held.contains(&message.row.guid)
+    }
+
+    /// Makes the server hold the messages of these records ready.
+    async fn hold(&mut self, part: &[Message], partition: &[u8], name: &[u8]) -> Result<Answer<()>, Error> {
         let bodies = part.iter().filter_map(|message| match message.body {
-            Body::At(at) => Some(at),
+            Body::At(at) => Some(at).filter(|at| at.size > 0 && !self.held.contains(&at.guid)),
             _ => None,
         });
-        let mut wanted: Vec<MessageAt> = bodies.collect();
+        let mut wanted: Vec<MessageAt> = bodies.filter(|at| !self.unread.contains_key(&at.guid)).collect();
         wanted.sort_unstable();
         wanted.dedup();
-        let mut sent: BTreeSet<Guid> = wanted.iter().map(|at| at.guid).filter(|guid| self.held.contains(guid)).collect();
-        wanted.retain(|at| !self.held.contains(&at.guid));
+        if wanted.is_empty() {
+            return Ok(Ok(()));
+        }
         let guids: Vec<Guid> = wanted.iter().map(|at| at.guid).collect();
-        if !guids.is_empty() {
-            let missing = match self.client.reserve(partition, &[name], &guids).await? {
-                Ok(missing) => missing.into_iter().collect::<BTreeSet<_>>(),
-                Err(no) => return Ok(Err(no)),
-            };
-            sent.extend(guids.iter().filter(|guid| !missing.contains(*guid)));
-            wanted.retain(|at| missing.contains(&at.guid));
-            if let Err(no) = self.upload(wanted, partition, &mut sent, done).await? {
-                return Ok(Err(no));
-            }
-        }
-        self.held.extend(sent.iter());
-        for message in part.iter().filter(|message| !is_sent(message, &sent)) {
-            let why = message.body.why_not().unwrap_or("its content is not what the index describes");
-            done.fail(named(message), why);
-        }
-        Ok(Ok(sent))
+        let missing = match self.client.reserve(partition, &[name], &guids).await? {
+            Ok(missing) => missing.into_iter().collect::<BTreeSet<_>>(),
+            Err(no) => return Ok(Err(no)),
+        };
+        self.held.extend(guids.iter().filter(|guid| !missing.contains(*guid)));
+        wanted.retain(|at| missing.contains(&at.guid));
+        self.upload(wanted, partition).await
     }
 
     /// Sends messages, some MiB in one command; one that is larger is read twice, for it cannot be taken back.
-    async fn upload(
-        &mut self,
-        wanted: Vec<MessageAt>,
-        partition: &[u8],
-        sent: &mut BTreeSet<Guid>,
-        done: &mut FolderReport,
-    ) -> Result<Answer<()>, Error> {
+    async fn upload(&mut self, wanted: Vec<MessageAt>, partition: &[u8]) -> Result<Answer<()>, Error> {
         let (large, small): (Vec<MessageAt>, Vec<MessageAt>) = wanted.into_iter().partition(|at| at.size > GROUP_BYTES);
         let reader = self.selection.reader();
         let mut bodies = Bodies::new(self.io, reader, small, AHEAD).after(core::mem::take(&mut self.last));
-        let (mut content, mut open) = (Vec::new(), None);
-        let mut bytes = 0;
+        let (mut content, mut open, mut bytes) = (Vec::new(), None, 0);
         while let Some((at, result)) = bodies.next_whole(GROUP_BYTES, &mut content).await? {
             if let Err(error) = result {
-                done.fail(at.guid.to_string(), error.to_string());
+                self.unread.insert(at.guid, error.to_string());
                 continue;
+            }
+            if bytes >= GROUP_BYTES || self.careful.contains(&at.guid) {
+                bytes = 0;
+                if let Err(no) = self.uploaded(open.take()).await? {
+                    return Ok(Err(no));
+                }
             }
             let is_first = open.is_none();
             if is_first {
                 open = Some(self.client.messages_begin().await?);
             }
+            self.under_way.push(at.guid);
             self.client.message(partition, Upload { guid: at.guid, size: at.size }, is_first).await?;
             self.client.piece(&content).await?;
-            sent.insert(at.guid);
-            bytes += at.size;
-            if bytes >= GROUP_BYTES
-                && let Some(tag) = open.take()
-            {
-                bytes = 0;
-                if let Err(no) = self.client.messages_end(&tag).await? {
-                    return Ok(Err(no));
-                }
-            }
+            bytes += if self.careful.contains(&at.guid) { GROUP_BYTES } else { at.size };
         }
         self.last = bodies.last();
-        if let Some(tag) = open
-            && let Err(no) = self.client.messages_end(&tag).await?
-        {
+        if let Err(no) = self.uploaded(open).await? {
             return Ok(Err(no));
         }
         for at in large {
             if let Err(error) = reader.copy_message(&at, &mut |_| true).await {
-                done.fail(at.guid.to_string(), error.to_string());
+                self.unread.insert(at.guid, error.to_string());
                 continue;
             }
+            self.under_way.push(at.guid);
             if let Err(no) = self.upload_large(at, partition).await? {
                 return Ok(Err(no));
             }
-            sent.insert(at.guid);
+            self.held.extend(core::mem::take(&mut self.under_way));
         }
         Ok(Ok(()))
+    }
+
+    /// Ends a command that sends messages, if one was begun.
+    async fn uploaded(&mut self, open: Option<Vec<u8>>) -> Result<Answer<()>, Error> {
+        let Some(tag) = open else { return Ok(Ok(())) };
+        let answer = self.client.messages_end(&tag).await?;
+        let sent = core::mem::take(&mut self.under_way);
+        if answer.is_ok() {
+            self.held.extend(sent);
+        }
+        Ok(answer)
     }
 
     async fn upload_large(&mut self, at: MessageAt, partition: &[u8]) -> Result<Answer<()>, Error> {
@@ -422,9 +898,8 @@ impl<'a> Exact<'a> {
     async fn user(&mut self, report: &mut Report) -> Result<(), Error> {
         let data = self.selection.user_data(&self.naming).await?;
         data.problems.iter().for_each(|problem| report.fail("data of the user", problem.to_string()));
-        let is_theirs = self.replace || report.folders.iter().all(|folder| folder.failed == 0);
-        if !is_theirs {
-            let why = "subscriptions, seen state, scripts and quota are left as they are, for not every folder is as it was";
+        if self.is_occupied && !self.replace {
+            let why = "subscriptions, seen states, scripts and quotas are left as they are, for a folder that is there is another one";
             report.notes.push(String::from(why));
             return Ok(());
         }
@@ -483,15 +958,6 @@ impl State {
 
 fn modseq(message: &Message) -> u64 {
     message.row.record.modseq.unwrap_or(1).max(1)
-}
-
-fn is_gone(message: &Message) -> bool {
-    message.row.is_expunged || message.row.is_unlinked
-}
-
-/// Records of messages that are gone need no content.
-fn is_sent(message: &Message, sent: &BTreeSet<Guid>) -> bool {
-    is_gone(message) || sent.contains(&message.row.guid)
 }
 
 fn is_same(folder: &Folder, header: &Header, there: &Mailbox) -> bool {
@@ -570,36 +1036,54 @@ fn is_begun(folder: &Folder, header: &Header, there: &Mailbox) -> bool {
 
 /// The uniqueid of the empty mailbox that keeps a place for a moment: always the same, so that a later run knows it.
 fn place_holder(folder: &Folder) -> Vec<u8> {
-    let mut text = b"place of ".to_vec();
-    text.extend_from_slice(&folder.id);
-    Guid::of(&text).to_hex().as_bytes()[..24].to_vec()
+    made_id(&[b"place of ", &folder.id])
 }
 
 fn rehearsed(folder: &Folder, done: &mut FolderReport) {
-    for message in &folder.messages {
-        match (&message.body, is_gone(message)) {
-            (Body::At(at), _) => {
-                done.added += 1;
-                done.bytes += at.size;
-            }
-            (_, true) => done.added += 1,
-            (body, false) => {
-                let why = body.why_not().unwrap_or("its content is not what the index describes");
-                done.fail(named(message), why);
-            }
-        }
-    }
+    done.added = folder.messages.len() as u64;
+    done.bytes = folder.messages.iter().filter_map(|message| message.body.at()).map(|at| at.size).sum();
 }
 
-fn explained(no: &No) -> String {
-    let hint = if no.is("IMAP_MAILBOX_MOVED") {
-        "; its uniqueid or its name is in use"
-    } else if no.is("IMAP_SYNC_CHECKSUM") {
-        "; the mailbox is incomplete: somebody may have used it meanwhile; run this again with --replace"
-    } else {
-        "; its log says more (a partition that is not there, for which there is --partition, or no right to do this)"
-    };
-    format!("{no}{hint}")
+/// What the server has made of the records of a folder that is not what was sent; the first few of them.
+fn differences(folder: &Folder, found: &Value) -> Vec<String> {
+    let records = found.get("RECORD").and_then(Value::list).unwrap_or_default();
+    let number = |record: &Value, key: &str| record.get(key).and_then(Value::number);
+    let by_uid: BTreeMap<u64, &Value> = records.iter().filter_map(|record| Some((number(record, "UID")?, record))).collect();
+    let mut out = Vec::new();
+    for message in folder.messages.iter().filter(|message| !is_gone(message)) {
+        let (what, record) = (named(message), &message.row.record);
+        let Some(found) = by_uid.get(&u64::from(message.uid())) else {
+            out.push(format!("{what} is not there"));
+            continue;
+        };
+        let secs = |time: Time| u64::try_from(time.secs()).unwrap_or(0);
+        let numbers = [
+            ("MODSEQ", modseq(message)),
+            ("INTERNALDATE", secs(record.internaldate)),
+            ("LAST_UPDATED", secs(record.last_updated)),
+            ("SIZE", record.size),
+        ];
+        for (key, sent) in numbers {
+            let got = number(found, key).unwrap_or(0);
+            if got != sent {
+                out.push(format!("{what} has {key} {got}, and {sent} was sent"));
+            }
+        }
+        let lower = |flags: &mut dyn Iterator<Item = &[u8]>| flags.map(<[u8]>::to_ascii_lowercase).collect::<BTreeSet<_>>();
+        let got = found.get("FLAGS").and_then(Value::list).unwrap_or_default();
+        let got = lower(&mut got.iter().filter_map(Value::text));
+        let sent = lower(&mut message.row.flags.iter().map(Vec::as_slice));
+        for flag in sent.symmetric_difference(&got) {
+            let verb = if got.contains(flag) { "has got" } else { "lacks" };
+            out.push(format!("{what} {verb} the flag {}", shown(flag)));
+        }
+    }
+    if out.len() > NAMED {
+        let more = out.len() - NAMED;
+        out.truncate(NAMED);
+        out.push(format!("and {more} more"));
+    }
+    out
 }
 
 /// A list of keys and values on its way.
@@ -638,12 +1122,6 @@ impl Pairs {
         self.0.push(b')');
         self.0
     }
-}
-
-fn atom(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    dlist::emit(&Value::Text(text.to_vec()), &mut out);
-    out
 }
 
 /// One record, a blank before it unless it is the first.

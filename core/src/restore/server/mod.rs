@@ -10,6 +10,8 @@ pub mod flags;
 pub mod mail;
 pub mod merge;
 pub mod names;
+mod ready;
 pub mod report;
 pub mod room;
+mod scripts;
 pub mod tree;
