@@ -334,6 +334,7 @@ fn a_message_without_a_date_gets_one_and_is_told() {
 }
 
 #[test]
+#[ignore = "needs `tests/lab/cyrus-lab install 3.2`"]
 fn two_folders_with_one_uniqueid_both_come_back() {
     let mut bench = Bench::start(Version::V3_2, &[]);
     bench.imap.create("W");
@@ -405,6 +406,7 @@ fn a_partition_that_the_server_does_not_have_is_told_before_anything_is_done() {
 }
 
 #[test]
+#[ignore = "needs `tests/lab/cyrus-lab install 3.2`"]
 fn a_name_that_no_server_takes_is_told_as_the_cause() {
     let mut bench = Bench::start(Version::V3_2, &[]);
     bench.imap.create("RD");

@@ -132,8 +132,9 @@ fn a_replication_server_greets_once_more_under_tls() {
         let heard = Rc::new(RefCell::new(Vec::new()));
         let client = async |io: Io| {
             let stream = Stream::connect(&io, "csync", sync::Client::LIMITS).await?;
-            let client = sync::Client::open(stream, tls, Login { act_as: None, ..LOGIN }).await?;
+            let mut client = sync::Client::open(stream, tls, Login { act_as: None, ..LOGIN }).await?;
             assert!(client.keeps_scripts() || before == open);
+            assert_eq!(client.scripts(b"anna").await?, Ok(Vec::new()));
             client.exit().await;
             Ok::<(), Error>(())
         };
@@ -142,7 +143,7 @@ fn a_replication_server_greets_once_more_under_tls() {
         let heard = heard.borrow().clone();
         (done.map_err(|error| error.to_string()), heard)
     };
-    let with_tls = ["STARTTLS", "AUTHENTICATE", "APPLY", "EXIT"];
+    let with_tls = ["STARTTLS", "AUTHENTICATE", "GET", "APPLY", "EXIT"];
     for (before, tls) in [(&open, StartTls::Always), (&closed, StartTls::Always), (&closed, StartTls::WhereNeeded)] {
         assert_eq!(go(before, tls), (Ok(()), with_tls.map(String::from).to_vec()), "{before} {tls:?}");
     }
