@@ -258,6 +258,7 @@ impl<'a> Exact<'a> {
         }
         if let Some(inbox) = inbox
             && !there.contains(&inbox)
+            && !rows.is_empty()
             && rows.iter().all(|(name, _)| *name != inbox)
         {
             let has_one = self.selection.table.folder(b"INBOX").is_some();
