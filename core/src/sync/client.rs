@@ -125,6 +125,7 @@ pub struct Client {
     tags: u32,
     keeps_scripts: bool,
     finds_ids: bool,
+    takes_nanoseconds: bool,
     /// The words of the last command.
     step: String,
 }
@@ -138,7 +139,8 @@ impl Client {
     /// be an administrator.
     pub async fn open(stream: Stream, tls: StartTls, login: Login<'_>) -> Result<Client, Error> {
         let (dialect, step) = (Dialect::Server, String::from("a greeting"));
-        let mut client = Client { stream, dialect, tags: 0, keeps_scripts: false, finds_ids: false, step };
+        let (keeps_scripts, finds_ids, takes_nanoseconds) = (false, false, false);
+        let mut client = Client { stream, dialect, tags: 0, keeps_scripts, finds_ids, takes_nanoseconds, step };
         client.stream.end_when_stopped(GRACE);
         let mut greeting = client.greeting().await?;
         if client.dialect == Dialect::Imap {
@@ -165,6 +167,7 @@ impl Client {
             }
         }
         client.keeps_scripts = greeting.can.keeps_scripts;
+        client.takes_nanoseconds = greeting.release.is_some_and(|release| release >= (3, 13));
         client.finds_ids = greeting.release.map_or(client.keeps_scripts, |release| release >= (3, 6));
         Ok(client)
     }
@@ -192,6 +195,11 @@ impl Client {
     /// True if the server has not answered in time.
     pub fn is_silent(&self) -> bool {
         self.stream.is_silent()
+    }
+
+    /// True if INTERNALDATE has nanoseconds there (index version 20).
+    pub fn takes_nanoseconds(&self) -> bool {
+        self.takes_nanoseconds
     }
 
     /// True if what the server keeps of a user lies by the uniqueid of the INBOX, as since 3.6.

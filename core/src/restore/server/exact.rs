@@ -16,7 +16,7 @@ use super::scripts::{self, Script};
 use crate::archive::record::MessageAt;
 use crate::cyrus::dlist::{self, Value};
 use crate::cyrus::index::{Header, option};
-use crate::cyrus::mailboxes::{self, MbEntry};
+use crate::cyrus::mailboxes::{self, Kind, MbEntry};
 use crate::cyrus::names::{Naming, Owner};
 use crate::cyrus::quota::{Quota, Resource};
 use crate::error::Error;
@@ -47,6 +47,8 @@ const NAMED: usize = 3;
 /// Mailboxes of calendars and the like that servers make of their own accord.
 const OWN_MAILBOXES: [&str; 6] =
     ["#calendars", "#calendars.Default", "#addressbooks", "#addressbooks.Default", "#notifications", "#drive"];
+/// From this version of the index on INTERNALDATE has nanoseconds.
+const VERSION_OF_NANOSECONDS: u32 = 20;
 /// The names of annotations that carry fields of a record (`imap/sync_support.c`).
 const FIELDS: &str = "/vendor/cmu/cyrus-imapd/";
 
@@ -392,8 +394,7 @@ impl<'a> Exact<'a> {
             }
         };
         done.target = shown(&name);
-        if folder.entry.mbtype.kind == mailboxes::Kind::Sieve && !self.client.keeps_scripts() {
-            let why = "the server keeps scripts in no mailbox; export this folder with --dir, and upload them by ManageSieve";
+        if let Some(why) = self.why_left_out(folder) {
             done.skipped = Some(String::from(why));
             return Ok(());
         }
@@ -451,6 +452,19 @@ impl<'a> Exact<'a> {
         Ok(())
     }
 
+    /// Why a folder is not restored, if it is none that is.
+    fn why_left_out(&self, folder: &Folder) -> Option<&'static str> {
+        match folder.entry.mbtype.kind {
+            Kind::Sieve if !self.client.keeps_scripts() => {
+                Some("the server keeps scripts in no mailbox; export this folder with --dir, and upload them by ManageSieve")
+            }
+            Kind::JmapSubmit if self.selection.wish.scope == Scope::All => {
+                Some("mail that is scheduled would be sent; whoever wants that names this folder")
+            }
+            _ => None,
+        }
+    }
+
     /// True for a mailbox of scripts that is there and cannot be made as it was.
     fn has_scripts(&self, folder: &Folder, name: &[u8], judgement: &Judgement, there: &[Mailbox]) -> bool {
         let is_there = there.iter().any(|mailbox| mailbox.name == name);
@@ -459,7 +473,7 @@ impl<'a> Exact<'a> {
             Judgement::Make { .. } => true,
             _ => false,
         };
-        folder.entry.mbtype.kind == mailboxes::Kind::Sieve && is_there && !is_right
+        folder.entry.mbtype.kind == Kind::Sieve && is_there && !is_right
     }
 
     /// Makes the scripts of the server those of a folder, and leaves the mailbox in which they are.
@@ -521,9 +535,9 @@ impl<'a> Exact<'a> {
         let mut going = Vec::new();
         for n in 0..self.selection.len() {
             let kind = self.selection.row(n).and_then(|row| mailboxes::parse(&row.entry).ok()).map(|entry| entry.mbtype.kind);
-            let is_mail =
-                matches!(kind, None | Some(mailboxes::Kind::Email | mailboxes::Kind::Netnews | mailboxes::Kind::Sieve));
-            if is_mail || !self.is_wanted(n) {
+            // Scheduled mail would not be made again.
+            let stays = kind.is_none_or(|kind| matches!(kind, Kind::Email | Kind::Netnews | Kind::Sieve | Kind::JmapSubmit));
+            if stays || !self.is_wanted(n) {
                 continue;
             }
             let Some(folder) = self.selection.folder(n).await? else { continue };
@@ -621,7 +635,7 @@ impl<'a> Exact<'a> {
             } else if mailbox.id != folder.id {
                 format!("another mailbox has this name (uniqueid {})", shown(&mailbox.id))
             } else if is_same(folder, header, mailbox) {
-                let is_mail = folder.entry.mbtype.kind == mailboxes::Kind::Email;
+                let is_mail = folder.entry.mbtype.kind == Kind::Email;
                 let lacks_threads = self.has_threads && mailbox.xconvmodseq == 0 && is_mail && !folder.messages.is_empty();
                 // Its INBOX was another one once: the server's conversations are without it.
                 if !self.replace || !lacks_threads {
@@ -678,7 +692,7 @@ impl<'a> Exact<'a> {
             let mut records = Vec::new();
             for message in &sent {
                 state.add(folder, message);
-                record(message, &mut records);
+                record(message, self.client.takes_nanoseconds(), &mut records);
             }
             if is_last {
                 state.finish(header);
@@ -778,7 +792,7 @@ impl<'a> Exact<'a> {
         let first = if is_inbox { &own } else { value };
         // A mailbox for scripts would not be refused: 3.6.1 loses the refusal and crashes.
         let mut answer = Err(No(Vec::new()));
-        if target.folder.entry.mbtype.kind != mailboxes::Kind::Sieve {
+        if target.folder.entry.mbtype.kind != Kind::Sieve {
             answer = self.client.apply("MAILBOX", first).await?;
         }
         if answer.as_ref().is_err_and(|no| no.0.is_empty() || no.is("IMAP_MAILBOX_MOVED")) {
@@ -1014,6 +1028,7 @@ impl Target<'_> {
         if folder.entry.foldermodseq > 0 {
             out.number("FOLDERMODSEQ", folder.entry.foldermodseq);
         }
+        self.later_fields(id, &mut out);
         if !folder.annotations.is_empty() {
             out.key("ANNOTATIONS");
             annotations(folder.annotations.iter(), &mut out.0);
@@ -1023,6 +1038,30 @@ impl Target<'_> {
         out.0.extend_from_slice(records);
         out.0.push(b')');
         out.finish()
+    }
+}
+
+impl Target<'_> {
+    /// What later releases have: keywords in their order, those that no message has among them (3.12), the id that JMAP gives
+    /// the mailbox, the version of the index, MODSEQ of removals (3.13). Others pass over it.
+    fn later_fields(&self, id: &[u8], out: &mut Pairs) {
+        let Target { folder, header, .. } = self;
+        if let Some(deleted) = header.deletedmodseq.filter(|&deleted| deleted > 0) {
+            out.number("DELETEDMODSEQ", deleted);
+        }
+        if header.minor_version >= VERSION_OF_NANOSECONDS {
+            out.number("VERSION", u64::from(header.minor_version));
+        }
+        // One that keeps a place has none, for no two mailboxes have the same.
+        if let Some(jmapid) = folder.entry.jmapid.as_ref().filter(|_| id == folder.id) {
+            out.text("JMAPID", jmapid);
+        }
+        let keywords = folder.header.iter().flat_map(|header| header.user_flags.iter().flatten());
+        let keywords: Vec<Value> = keywords.map(|name| Value::Text(name.clone())).collect();
+        if !keywords.is_empty() {
+            out.key("USERFLAGS");
+            dlist::emit(&Value::List(keywords), &mut out.0);
+        }
     }
 }
 
@@ -1126,7 +1165,7 @@ impl Pairs {
 }
 
 /// One record, a blank before it unless it is the first.
-fn record(message: &Message, out: &mut Vec<u8>) {
+fn record(message: &Message, nanoseconds: bool, out: &mut Vec<u8>) {
     let record = &message.row.record;
     if !out.is_empty() {
         out.push(b' ');
@@ -1140,7 +1179,7 @@ fn record(message: &Message, out: &mut Vec<u8>) {
     pairs.time("INTERNALDATE", Some(record.internaldate));
     pairs.number("SIZE", record.size);
     pairs.text("GUID", message.row.guid.to_hex().as_bytes());
-    let fields = fields(message);
+    let fields = fields(message, nanoseconds);
     if !fields.is_empty() || !message.annotations.is_empty() {
         pairs.key("ANNOTATIONS");
         annotations(fields.iter().chain(&message.annotations), &mut pairs.0);
@@ -1168,7 +1207,7 @@ fn flags(message: &Message, out: &mut Vec<u8>) {
 }
 
 /// What a record has beside its ordinary fields, as annotations.
-fn fields(message: &Message) -> Vec<Annotation> {
+fn fields(message: &Message, nanoseconds: bool) -> Vec<Annotation> {
     let record = &message.row.record;
     let mut out = Vec::new();
     let mut add = |name: &str, value: String| {
@@ -1183,6 +1222,10 @@ fn fields(message: &Message) -> Vec<Annotation> {
     }
     if record.createdmodseq != 0 {
         add("createdmodseq", record.createdmodseq.to_string());
+    }
+    let nsec = record.internaldate.subsec_ns();
+    if nanoseconds && nsec != 0 {
+        add("internaldate.nsec", nsec.to_string());
     }
     if record.basecid != 0 {
         add("basethrid", format!("{:016x}", record.basecid));
@@ -1293,4 +1336,47 @@ fn quota_value(root: &[u8], quota: &Quota) -> Vec<u8> {
         pairs.number("MODSEQ", quota.modseq);
     }
     pairs.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cyrus::header;
+    use crate::cyrus::index::{Record, Uid};
+    use crate::view::MessageRow;
+
+    fn message(ns: i64) -> Message {
+        let record = Record { uid: Uid(1), internaldate: Time(ns), ..Record::default() };
+        let row = MessageRow { record, guid: Guid::of(b""), is_expunged: false, is_unlinked: false, flags: Vec::new() };
+        Message { row, annotations: Vec::new(), body: Body::NotStored }
+    }
+
+    #[test]
+    fn nanoseconds_go_where_the_server_has_them() {
+        let told = |nanoseconds| {
+            let mut out = Vec::new();
+            record(&message(7_000_000_123), nanoseconds, &mut out);
+            String::from_utf8_lossy(&out).into_owned()
+        };
+        let entry = "ENTRY /vendor/cmu/cyrus-imapd/internaldate.nsec USERID \"\" MODSEQ 0 VALUE 123";
+        assert!(told(true).contains("INTERNALDATE 7 ") && told(true).contains(entry), "{}", told(true));
+        assert!(told(false).contains("INTERNALDATE 7 ") && !told(false).contains("nsec"), "{}", told(false));
+    }
+
+    #[test]
+    fn what_later_releases_have_is_sent_with_the_mailbox_itself_alone() {
+        let index = Header { minor_version: 20, deletedmodseq: Some(5), ..Header::default() };
+        let keywords = Vec::from([Some(b"$Unused".to_vec()), None, Some(b"Junk".to_vec())]);
+        let folder = Folder {
+            id: b"abc".to_vec(),
+            entry: MbEntry { jmapid: Some(b"Pxyz".to_vec()), ..MbEntry::default() },
+            header: Some(header::Header { user_flags: keywords, ..header::Header::default() }),
+            ..Folder::default()
+        };
+        let target = Target { folder: &folder, header: &index, name: b"user.anna", partition: b"default" };
+        let told = |id: &[u8]| String::from_utf8_lossy(&target.mailbox(id, &State::default(), &[])).into_owned();
+        let (own, place) = (told(b"abc"), told(b"another"));
+        assert!(own.contains("DELETEDMODSEQ 5 VERSION 20 JMAPID Pxyz USERFLAGS ($Unused Junk)"), "{own}");
+        assert!(!place.contains("JMAPID") && place.contains("VERSION 20"), "{place}");
+    }
 }
