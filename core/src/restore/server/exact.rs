@@ -603,6 +603,13 @@ impl<'a> Exact<'a> {
         done: &mut FolderReport,
     ) -> Result<bool, Error> {
         if let Some(old) = remove {
+            if done.failed > 0 {
+                done.fail(
+                    shown(&old),
+                    "some of its messages cannot be put back, so it is not removed: what is there may have them",
+                );
+                return Ok(false);
+            }
             if !self.hold_all(folder, name, done).await? {
                 return Ok(false);
             }
