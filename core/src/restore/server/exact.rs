@@ -220,8 +220,8 @@ impl<'a> Exact<'a> {
         if self.client.is_silent() {
             format!(
                 "{error} after `{step}`: it may wait for a lock that a session of this user holds. `cyr_info proc` on the server \
-                 lists sessions, but for those of ManageSieve, which are processes `timsieved`. What was asked for last may still be \
-                 done when the lock is free"
+                 lists sessions, but for those of ManageSieve, which are processes `timsieved`. What was asked for last may \
+                 still be done when the lock is free"
             )
         } else if matches!(error, Error::Peer { .. }) {
             format!("{error} (after `{step}`)")
