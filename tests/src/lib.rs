@@ -5,6 +5,7 @@ pub mod choose;
 pub mod cli;
 pub mod crashes;
 pub mod csync;
+pub mod deliver;
 pub mod disk;
 pub mod drive;
 pub mod everyday;

@@ -20,7 +20,8 @@ const DEPTH_MAX: u32 = 16;
 /// One value of a response.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Value {
-    /// An atom, a number or `NIL`. Brackets belong to it, as in `BODY[HEADER.FIELDS (SUBJECT)]`.
+    /// An atom, a number or `NIL`. What stands in brackets behind `BODY` and its like belongs to it, as in
+    /// `BODY[HEADER.FIELDS (SUBJECT)]`; elsewhere a bracket is a character like others, as in the keyword `a[b`.
     Atom(Vec<u8>),
     /// A quoted string without its quoting, or a literal of at most [`LITERAL_KEPT`] bytes.
     Text(Vec<u8>),
@@ -129,7 +130,8 @@ pub async fn read(stream: &mut Stream) -> Result<Response, Error> {
         if raw.len() + kept > RESPONSE_MAX {
             return Err(stream.broken(format!("sends a response of more than {RESPONSE_MAX} bytes")));
         }
-        let Some(len) = literal_len(&raw[from..]) else { break };
+        // The text of a status is for people, and may end as it likes.
+        let Some(len) = literal_len(&raw[from..]).filter(|_| !is_status(&raw)) else { break };
         let room = RESPONSE_MAX.saturating_sub(raw.len() + kept) as u64;
         let literal = read_literal(stream, len, len <= LITERAL_KEPT.min(room)).await?;
         if let Literal::Kept(bytes) = &literal {
@@ -137,7 +139,37 @@ pub async fn read(stream: &mut Stream) -> Result<Response, Error> {
         }
         literals.push(literal);
     }
-    parse(&raw, literals).ok_or_else(|| stream.unexpected(&raw, "an IMAP response"))
+    match parse(&raw, literals) {
+        Some(response) => Ok(response),
+        // What is of no use need not be understood.
+        None if is_needless(&raw) => Ok(Response::Data(Vec::new())),
+        None => Err(stream.unexpected(&raw, "an IMAP response")),
+    }
+}
+
+/// Untagged responses without which a client would not know what is there.
+const NEEDED: [&[u8]; 9] =
+    [b"ACL", b"CAPABILITY", b"FETCH", b"LIST", b"METADATA", b"MYRIGHTS", b"NAMESPACE", b"QUOTA", b"EXISTS"];
+
+/// True for an untagged response that nobody needs, such as FLAGS: its first or, behind a number, its second word tells.
+fn is_needless(raw: &[u8]) -> bool {
+    let mut words = raw.split(|&c| c == b' ');
+    if words.next() != Some(b"*") {
+        return false;
+    }
+    let name = match (words.next(), words.next()) {
+        (Some(first), Some(second)) if number(first).is_some() => second,
+        (Some(first), _) => first,
+        (None, _) => return false,
+    };
+    let is_word = name.first().is_some_and(u8::is_ascii_alphabetic)
+        && name.iter().all(|&c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.'));
+    is_word && !NEEDED.iter().any(|needed| name.eq_ignore_ascii_case(needed))
+}
+
+/// True for a line that says how a command ended, or its like.
+fn is_status(raw: &[u8]) -> bool {
+    raw.iter().position(|&c| c == b' ').is_some_and(|space| parse_status(&raw[space + 1..]).is_some())
 }
 
 async fn read_literal(stream: &mut Stream, len: u64, keep: bool) -> Result<Literal, Error> {
@@ -188,9 +220,21 @@ fn parse_status(line: &[u8]) -> Option<Status> {
     let end = line.iter().position(|&c| c == b' ').unwrap_or(line.len());
     let (_, kind) = KINDS.into_iter().find(|(word, _)| line[..end].eq_ignore_ascii_case(word))?;
     let text = line.get(end + 1..).unwrap_or_default();
-    let code = text.strip_prefix(b"[").and_then(|text| text.iter().position(|&c| c == b']').map(|end| &text[..end]));
+    let code = text.strip_prefix(b"[").and_then(|text| Some(&text[..code_len(text)?]));
     let text = code.map_or(text, |code| text[code.len() + 2..].trim_ascii_start());
     Some(Status { kind, code: code.unwrap_or_default().to_vec(), text: text.to_vec() })
+}
+
+/// Items of FETCH that have something in brackets behind them.
+const SECTIONS: [&[u8]; 3] = [b"BODY[", b"BINARY[", b"BINARY.SIZE["];
+
+/// The length of a code, which ends at the first `]`, or at `)]` if it has a list: keywords may have brackets in them.
+fn code_len(text: &[u8]) -> Option<usize> {
+    let end = text.iter().position(|&c| c == b']')?;
+    match text[..end].contains(&b'(') {
+        true => text.windows(2).position(|pair| pair == b")]").map(|at| at + 1).or(Some(end)),
+        false => Some(end),
+    }
 }
 
 struct Reader<'a> {
@@ -254,9 +298,10 @@ impl Reader<'_> {
     }
 
     fn atom(&mut self) -> Option<Vec<u8>> {
+        let has_section = SECTIONS.iter().any(|name| self.rest.get(..name.len()).is_some_and(|n| n.eq_ignore_ascii_case(name)));
         let mut depth = 0_i32;
         let end = self.rest.iter().position(|&c| {
-            depth += i32::from(c == b'[') - i32::from(c == b']');
+            depth += i32::from(has_section) * (i32::from(c == b'[') - i32::from(c == b']'));
             depth <= 0 && matches!(c, b' ' | b'(' | b')')
         });
         let (atom, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
@@ -304,9 +349,31 @@ mod tests {
         assert_eq!((found.kind, found.code_after("appenduid")), (Kind::Ok, Some(&b"1795550777 3:5"[..])));
         assert_eq!(found.text, b"Completed (x]");
         assert_eq!(found.code_after("APPEND"), None);
+        let found = status(b"* OK [PERMANENTFLAGS (\\Seen a[b x]y \\*)] Ok");
+        assert_eq!((&found.code[..], &found.text[..]), (&b"PERMANENTFLAGS (\\Seen a[b x]y \\*)"[..], &b"Ok"[..]));
         assert_eq!(status(b"* NO").kind, Kind::No);
         assert_eq!(status(b"* bye [x").text, b"[x");
         assert_eq!(parse(b"+", Vec::new()), Some(Response::Continue));
+    }
+
+    #[test]
+    fn brackets_in_keywords_and_names_are_characters() {
+        let raw = r#"* FLAGS (\Seen a[b x]y [c] BODYx[)"#;
+        assert_eq!(shown(raw, Vec::new()), r#"FLAGS (\Seen a[b x]y [c] BODYx[)"#);
+        assert_eq!(shown("* 3 FETCH (FLAGS (a[b) UID 7)", Vec::new()), "3 FETCH (FLAGS (a[b) UID 7)");
+        assert_eq!(shown(r#"* LIST () "/" a[b"#, Vec::new()), "LIST () `/` a[b");
+        assert_eq!(shown(r#"* LIST () "/" "a{b}[\"c""#, Vec::new()), r#"LIST () `/` `a{b}[\"c`"#);
+    }
+
+    #[test]
+    fn only_what_is_not_needed_is_passed_over() {
+        for raw in ["* FLAGS (a", "* SEARCH )", "* 7 RECENT (", "* X-NEW {a"] {
+            assert!(is_needless(raw.as_bytes()) && parse(raw.as_bytes(), Vec::new()).is_none(), "{raw}");
+        }
+        for raw in ["* 7 FETCH (", "* LIST () (", "* QUOTA (", "c1 FLAGS (", "*", "* (", "* \"x", "* 7"] {
+            assert!(!is_needless(raw.as_bytes()), "{raw}");
+        }
+        assert!(is_status(b"* OK text {3}") && is_status(b"c1 NO {5}") && !is_status(b"* LIST () {3}"));
     }
 
     #[test]

@@ -448,6 +448,14 @@ impl<'a> Selection<'a> {
         since.is_some() || until.is_some() || !guids.is_empty() || !message_ids.is_empty()
     }
 
+    /// The contents of the visible messages of a folder of the snapshot, whether it is in the scope or not. What cannot be read
+    /// has none.
+    pub async fn contents(&self, row: &FolderRow) -> Result<Vec<Guid>, Error> {
+        let view = view::folder(self.reader, row).await?;
+        let visible = view.messages.iter().filter(|m| !m.is_expunged && !m.is_unlinked);
+        Ok(visible.map(|m| self.body(row, m).at().map_or(m.guid, |at| at.guid)).collect())
+    }
+
     async fn read(&self, row: &FolderRow) -> Result<Folder, Error> {
         let mut view = view::folder(self.reader, row).await?;
         let mut folder = Folder {

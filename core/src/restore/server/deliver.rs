@@ -13,6 +13,7 @@
 //! already. So where the server can move messages, they are added to a mailbox of this run alone and moved from there, and
 //! what a dead run had under way comes twice to no folder; see [`clear`]. What must not come in: which folder.
 
+use super::merge::{Everywhere, surplus};
 use super::names::Names;
 use super::report::FolderReport;
 use crate::archive::read::Reader;
@@ -105,14 +106,24 @@ pub struct Added<'f> {
     pub at: MessageAt,
 }
 
-/// Splits the messages of a folder: what is to be added comes back, the rest goes into the report.
+/// Splits the messages of a folder: what is to be added comes back, the rest goes into the report. `target` is its name on the
+/// server.
 pub fn missing<'f>(
     folder: &'f Folder,
+    target: &[u8],
     mut present: Present,
-    elsewhere: &BTreeSet<Guid>,
+    elsewhere: &Everywhere,
     report: &mut FolderReport,
 ) -> Vec<Added<'f>> {
     let mut out = Vec::new();
+    let mut gone = elsewhere.looked.get(target).map(|looked| surplus(looked, &present)).unwrap_or_default();
+    let mut is_elsewhere = |guid: &Guid| match gone.get_mut(guid).filter(|count| **count > 0) {
+        Some(count) => {
+            *count -= 1;
+            true
+        }
+        None => elsewhere.filed.contains(guid),
+    };
     for message in &folder.messages {
         let Some(at) = message.body.at() else {
             report.fail(named(message), message.body.why_not().unwrap_or_default());
@@ -123,7 +134,7 @@ pub fn missing<'f>(
                 *count -= 1;
                 report.present += 1;
             }
-            None if elsewhere.contains(&at.guid) => report.elsewhere += 1,
+            None if is_elsewhere(&at.guid) => report.elsewhere += 1,
             None => out.push(Added { message, at }),
         }
     }
@@ -390,11 +401,17 @@ mod tests {
         let messages = [message(1, b"a", 1), message(2, b"a", 1), message(3, b"b", 1), message(4, b"c", 1), unlinked];
         let folder = Folder { messages: messages.into(), ..Folder::default() };
         let present = Present::from([(Guid::of(b"a"), 1)]);
-        let elsewhere = BTreeSet::from([Guid::of(b"b")]);
-        let mut report = FolderReport::default();
-        let added: Vec<u32> = missing(&folder, present, &elsewhere, &mut report).iter().map(|a| a.message.uid()).collect();
-        assert_eq!(added, [2, 4]);
-        assert_eq!((report.present, report.elsewhere, report.failed), (1, 1, 1));
+        let mut elsewhere = Everywhere { filed: [Guid::of(b"b")].into(), ..Everywhere::default() };
+        let split = |elsewhere: &Everywhere| {
+            let mut report = FolderReport::default();
+            let added = missing(&folder, b"A", present.clone(), elsewhere, &mut report);
+            let added: Vec<u32> = added.iter().map(|added| added.message.uid()).collect();
+            (added, [report.present, report.elsewhere, report.failed])
+        };
+        assert_eq!(split(&elsewhere), (Vec::from([2, 4]), [1, 1, 1]));
+        // Both copies were there when the folder was looked at: one was filed since.
+        elsewhere.looked = [(b"A".to_vec(), Present::from([(Guid::of(b"a"), 2)]))].into();
+        assert_eq!(split(&elsewhere), (Vec::from([4]), [1, 2, 1]));
     }
 
     #[test]

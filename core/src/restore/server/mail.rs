@@ -6,12 +6,11 @@
 //! What must not come in: the replication protocol.
 
 use super::deliver::{Added, Delivery, OverQuota, Present, can_stage, clear, look, missing, report_of, sizes};
-use super::merge;
+use super::merge::{self, Everywhere};
 use super::names::Names;
 use super::report::{FolderReport, Report};
 use crate::error::Error;
 use crate::escape::shown;
-use crate::guid::Guid;
 use crate::imap::client::{Client, QuotaRoot};
 use crate::io::{Event, Io};
 use crate::restore::bodies::Last;
@@ -53,7 +52,7 @@ pub struct Run<'a> {
     /// Mailboxes that can be opened.
     there: BTreeSet<Vec<u8>>,
     /// Messages that the user has in other folders, and that are therefore left out.
-    elsewhere: BTreeSet<Guid>,
+    elsewhere: Everywhere,
     /// For the report.
     notes: Vec<String>,
 }
@@ -61,7 +60,7 @@ pub struct Run<'a> {
 impl<'a> Run<'a> {
     /// A restore of which nothing has been done yet.
     pub fn new(io: &'a Io, selection: &'a Selection<'a>, client: &'a mut Client, names: &'a Names, target: Target) -> Run<'a> {
-        let (there, elsewhere) = (BTreeSet::new(), BTreeSet::new());
+        let (there, elsewhere) = (BTreeSet::new(), Everywhere::default());
         let (over_quota, staging, id, notes) = (OverQuota::default(), None, None, Vec::new());
         let last = Last::default();
         Run { io, selection, client, names, target, over_quota, staging, last, id, there, elsewhere, notes }
@@ -83,12 +82,12 @@ impl<'a> Run<'a> {
 
     /// Looks for messages that the user has in other folders, which are then left out.
     pub async fn look_elsewhere(&mut self) -> Result<(), Error> {
-        let all = merge::everywhere(self.client, self.names).await?;
+        let all = merge::everywhere(self.client, self.names, self.selection).await?;
         if !all.is_settled {
             let why = "messages kept coming while the folders were looked at";
             self.notes.push(format!("{why}: one that was moved meanwhile may be in two folders now"));
         }
-        self.elsewhere = all.found;
+        self.elsewhere = all;
         Ok(())
     }
 
@@ -130,7 +129,7 @@ impl<'a> Run<'a> {
     async fn plan_folder(&mut self, folder: &Folder) -> Result<FolderReport, Error> {
         let Some((mut planned, target)) = self.aim(folder)? else { return Ok(unnamed(folder, &self.target_of(folder))) };
         let Some(present) = self.look(folder, &target, &mut planned).await? else { return Ok(planned) };
-        let added = missing(folder, present, &self.elsewhere, &mut planned);
+        let added = missing(folder, &target, present, &self.elsewhere, &mut planned);
         planned.is_created &= !is_all_elsewhere(&planned, &added);
         planned.added = added.len() as u64;
         planned.bytes = added.iter().map(|added| added.at.size).sum();
@@ -198,7 +197,7 @@ impl<'a> Run<'a> {
 
     async fn fill(&mut self, folder: &Folder, target: &[u8], is_full: &mut bool, done: &mut FolderReport) -> Result<(), Error> {
         let Some(present) = self.look(folder, target, done).await? else { return Ok(()) };
-        let added = missing(folder, present, &self.elsewhere, done);
+        let added = missing(folder, target, present, &self.elsewhere, done);
         if is_all_elsewhere(done, &added) {
             done.is_created = false;
             return Ok(());
