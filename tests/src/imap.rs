@@ -517,9 +517,10 @@ fn parse_literal(rest: &mut &[u8]) -> Vec<u8> {
 }
 
 fn parse_atom(rest: &mut &[u8]) -> Vec<u8> {
+    let has_section = rest.starts_with(b"BODY[") || rest.starts_with(b"BINARY[");
     let mut depth = 0;
     let end = rest.iter().position(|&c| {
-        depth += i32::from(c == b'[') - i32::from(c == b']');
+        depth += i32::from(has_section) * (i32::from(c == b'[') - i32::from(c == b']'));
         depth == 0 && matches!(c, b' ' | b'(' | b')')
     });
     let (atom, after) = rest.split_at(end.unwrap_or(rest.len()));

@@ -35,6 +35,9 @@ pub struct MockBox {
 /// Something that another client does.
 pub type Act = fn(&mut Mock);
 
+/// What a server makes of a message.
+pub type Rewrite = fn(&[u8]) -> Vec<u8>;
+
 /// The server.
 #[derive(Clone, Debug)]
 pub struct Mock {
@@ -52,6 +55,10 @@ pub struct Mock {
     pub room: u64,
     /// Mailboxes that may not be made.
     pub forbidden: BTreeSet<String>,
+    /// The connection ends when a message with one of these comes, without an answer.
+    pub poison: BTreeSet<Vec<u8>>,
+    /// What becomes of a message that is stored.
+    pub rewrite: Option<Rewrite>,
     /// Commands that were begun.
     pub commands: Vec<String>,
     /// What another client does before the command of this number is answered.
@@ -72,6 +79,8 @@ impl Default for Mock {
             subscribed: BTreeSet::new(),
             room: u64::MAX,
             forbidden: BTreeSet::new(),
+            poison: BTreeSet::new(),
+            rewrite: None,
             commands: Vec::new(),
             other: None,
         }
@@ -119,6 +128,10 @@ pub async fn serve(io: Io, mock: Shared) -> Result<(), Error> {
     let mut user = None;
     while let Some((tag, name, args)) = command(&mut stream).await? {
         begin(&mut mock.borrow_mut(), &name);
+        let is_poison = |arg: &Arg| matches!(arg, Arg::Literal(content) if mock.borrow().poison.contains(content));
+        if name == "APPEND" && args.iter().any(is_poison) {
+            return Ok(());
+        }
         let (data, end) = answer(&mut mock.borrow_mut(), &mut user, &name, &args);
         for line in data {
             stream.send(&[b"* ", &line[..], b"\r\n"].concat()).await?;
@@ -242,7 +255,7 @@ fn answer(mock: &mut Mock, open: &mut Option<String>, name: &str, args: &[Arg]) 
         "NAMESPACE" => (lines(vec![String::from("NAMESPACE ((\"INBOX.\" \".\")) NIL NIL")]), ok()),
         "LIST" => {
             let pattern = text(1);
-            let matches = |name: &&String| match pattern.strip_suffix('*') {
+            let matches = |name: &&String| match pattern.strip_suffix(['*', '%']) {
                 Some(start) => name.starts_with(start),
                 None => **name == pattern,
             };
@@ -274,7 +287,22 @@ fn answer(mock: &mut Mock, open: &mut Option<String>, name: &str, args: &[Arg]) 
                 (lines(notes.into_iter().chain(fixed).collect()), String::from("OK [READ-WRITE] done"))
             }
         },
-        "UID FETCH" => (fetch(mock, open.as_deref().unwrap_or_default(), &text(1)), ok()),
+        "UID FETCH" => (fetch(mock, open.as_deref().unwrap_or_default(), &text(0), &text(1)), ok()),
+        "UID STORE" => (Vec::new(), ok()),
+        "UID EXPUNGE" => {
+            let mailbox = mock.boxes.get_mut(open.as_deref().unwrap_or_default());
+            mailbox.into_iter().for_each(|mailbox| mailbox.messages.retain(|message| !is_in(&text(0), message.uid)));
+            (Vec::new(), ok())
+        }
+        "UID MOVE" => {
+            let (from, set) = (open.clone().unwrap_or_default(), text(0));
+            mock.file(&from, &text(1), |message| is_in(&set, message.uid));
+            (Vec::new(), ok())
+        }
+        "DELETE" => {
+            mock.boxes.remove(&text(0));
+            (Vec::new(), ok())
+        }
         "APPEND" => (Vec::new(), append(mock, args)),
         "LOGOUT" => (Vec::new(), ok()),
         _ => (Vec::new(), String::from("BAD what?")),
@@ -288,12 +316,24 @@ fn authenticate(mock: &Mock, response: &str) -> String {
     String::from(if is_right { "OK done" } else { "NO [AUTHENTICATIONFAILED] authentication failure" })
 }
 
-fn fetch(mock: &Mock, mailbox: &str, items: &str) -> Lines {
+/// True if a set such as `3,5:*` has this number.
+fn is_in(set: &str, uid: u32) -> bool {
+    let bound = |word: &str| if word == "*" { u32::MAX } else { word.parse().unwrap_or(0) };
+    set.split(',').any(|part| {
+        let (from, to) = part.split_once(':').unwrap_or((part, part));
+        (bound(from)..=bound(to)).contains(&uid)
+    })
+}
+
+fn fetch(mock: &Mock, mailbox: &str, uids: &str, items: &str) -> Lines {
     let messages = mock.boxes.get(mailbox).map_or(&[][..], |mailbox| &mailbox.messages);
     let line = |(n, message): (usize, &MockMessage)| {
         let mut line = format!("{} FETCH (UID {} FLAGS ({})", n + 1, message.uid, message.flags).into_bytes();
         if items.contains("DIGEST.SHA1") {
             line.extend_from_slice(format!(" DIGEST.SHA1 {}", Guid::of(&message.content)).as_bytes());
+        }
+        if items.contains("INTERNALDATE") {
+            line.extend_from_slice(format!(" INTERNALDATE \"{}\"", message.date).as_bytes());
         }
         if items.contains("RFC822.SIZE") {
             line.extend_from_slice(format!(" RFC822.SIZE {}", message.content.len()).as_bytes());
@@ -305,7 +345,7 @@ fn fetch(mock: &Mock, mailbox: &str, items: &str) -> Lines {
         line.push(b')');
         line
     };
-    messages.iter().enumerate().map(line).collect()
+    messages.iter().enumerate().filter(|(_, message)| is_in(uids, message.uid)).map(line).collect()
 }
 
 fn append(mock: &mut Mock, args: &[Arg]) -> String {
@@ -322,12 +362,14 @@ fn append(mock: &mut Mock, args: &[Arg]) -> String {
         if content.contains(&0) {
             return String::from("NO Message contains NUL characters");
         }
-        new.push(MockMessage { uid, flags: flags.text(), date: date.text(), content: content.clone() });
+        let content = mock.rewrite.map_or_else(|| content.clone(), |rewrite| rewrite(content));
+        new.push(MockMessage { uid, flags: flags.text(), date: date.text(), content });
     }
     let size: u64 = new.iter().map(|message| message.content.len() as u64).sum();
     if used + size > mock.room {
         return String::from("NO [OVERQUOTA] Over quota");
     }
+    let last = first + new.len() as u32 - 1;
     mailbox.messages.extend(new);
-    String::from("OK [APPENDUID 1795000000 1] done")
+    format!("OK [APPENDUID 1795000000 {first}:{last}] done")
 }

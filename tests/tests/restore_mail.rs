@@ -24,7 +24,7 @@ use cylinder_tests::disk::SimDisk;
 use cylinder_tests::drive::drive;
 use cylinder_tests::host::Host;
 use cylinder_tests::mock::{Act, CAPABILITIES, Mock, MockMessage, Shared, serve};
-use cylinder_tests::net::{Net, Way, join};
+use cylinder_tests::net::{Net, Way, join, join_again};
 use cylinder_tests::story;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,6 +87,7 @@ async fn restore(io: Io, asked: &Asked) -> Result<Report, Error> {
     let target = if asked.merge { Target::Original } else { Target::Tree(names.top(b"x")) };
     let mut run = Run::new(&io, &selection, &mut client, &names, target);
     run.over_quota = asked.over_quota;
+    run.stage(String::from("1f"));
     if asked.merge {
         run.look_elsewhere().await?;
     }
@@ -102,6 +103,19 @@ async fn restore(io: Io, asked: &Asked) -> Result<Report, Error> {
 fn go(disk: &SimDisk, mock: &Shared, net: &mut Net, asked: &Asked) -> Result<Report, Error> {
     let (mut here, mut there, mock) = (disk.clone(), SimDisk::new(), mock.clone());
     join(&mut here, &mut there, net, |io| restore(io, asked), |io| serve(io, mock))
+}
+
+/// As [`go`], with a server that can be reached again when the connection has ended.
+fn go_on(disk: &SimDisk, mock: &Shared, net: &mut Net, asked: &Asked) -> Result<Report, Error> {
+    let (mut here, mut there, mock) = (disk.clone(), SimDisk::new(), mock.clone());
+    join_again(&mut here, &mut there, net, |io| restore(io, asked), move |io| serve(io, mock.clone()))
+}
+
+/// With a mailbox on the way, and without.
+const WAYS: [&str; 2] = ["MOVE", ""];
+
+fn server(more: &str) -> Mock {
+    Mock { capabilities: format!("{CAPABILITIES} {more}"), ..Mock::default() }
 }
 
 fn shared(mock: Mock) -> Shared {
@@ -333,4 +347,65 @@ fn a_folder_whose_messages_are_all_elsewhere_is_not_made_again() {
     let report = go(&disk, &mock, &mut Net::default(), &merge).expect("a merge");
     assert_eq!((report.sum(|f| f.elsewhere), report.sum(|f| f.added + f.failed)), (5, 0));
     assert!(!mock.borrow().boxes.contains_key("INBOX.Sent") && report.folders.iter().all(|folder| !folder.is_created));
+}
+
+#[test]
+fn a_message_at_which_the_connection_ends_twice_is_a_failure_and_the_rest_comes_back() {
+    let disk = store();
+    for more in WAYS {
+        let mock = shared(Mock { poison: [7, 8, 30, 101].map(mail).into(), ..server(more) });
+        for added in [MESSAGES, 0] {
+            let report = go_on(&disk, &mock, &mut Net::default(), &ASKED).expect("a restore");
+            assert_eq!(report.ended_early, None, "{more}: {report:?}");
+            let (sum, failed) = (report.sum(|f| f.added), report.sum(|f| f.failed));
+            assert_eq!((sum, failed), (added.saturating_sub(1), 4 + 2), "{more}: {report:?}");
+            let why = &report.folders[0].failures[0];
+            assert!(why.what.contains("UID 8 ") && why.why.contains("the connection ended twice at this message"), "{why:?}");
+        }
+        assert_eq!(mock.borrow().boxes["INBOX.RESTORED.x.INBOX"].messages.len() as u64, MESSAGES - 3);
+        assert!(mock.borrow().boxes.keys().all(|name| !name.contains("adding")), "{:?}", mock.borrow().boxes.keys());
+    }
+}
+
+#[test]
+fn one_run_goes_on_over_another_connection_wherever_the_first_is_cut() {
+    let disk = store();
+    for more in WAYS {
+        let mut net = Net::default();
+        go_on(&disk, &shared(server(more)), &mut net, &ASKED).expect("a restore");
+        for (way, total) in [(Way::Up, net.sent[0]), (Way::Down, net.sent[1])] {
+            for at in (0..total).step_by(total as usize / 50 + 1) {
+                let (mock, name) = (shared(server(more)), format!("{more} cut {way:?} at {at}"));
+                let mut cut = Net { cut: Some((way, at)), ..Net::default() };
+                match go_on(&disk, &mock, &mut cut, &ASKED) {
+                    Ok(report) => {
+                        assert_eq!(report.ended_early, None, "{name}");
+                        assert_eq!(report.sum(|f| f.added), MESSAGES + 3, "{name}: {report:?}");
+                    }
+                    // Before anything is done, nobody has to be asked again.
+                    Err(_) => drop(go_on(&disk, &mock, &mut Net::default(), &ASKED).expect("a restore")),
+                }
+                complete(&mock, &name);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_server_has_changed_is_taken_away_again() {
+    let disk = store();
+    fn rewrite(content: &[u8]) -> Vec<u8> {
+        let is_odd = content.windows(4).any(|window| window == b"<11@" || window == b"101@");
+        if is_odd { content.to_ascii_uppercase() } else { content.to_vec() }
+    }
+    for more in WAYS {
+        let mock = shared(Mock { rewrite: Some(rewrite), ..server(more) });
+        for added in [MESSAGES + 1, 0] {
+            let report = go(&disk, &mock, &mut Net::default(), &ASKED).expect("a restore");
+            assert_eq!((report.sum(|f| f.added), report.sum(|f| f.failed)), (added, 2 + 2), "{more}: {report:?}");
+            assert!(report.folders[0].failures[0].why.contains("other content"), "{report:?}");
+        }
+        let stored = mock.borrow().boxes.values().map(|mailbox| mailbox.messages.len() as u64).sum::<u64>();
+        assert_eq!(stored, MESSAGES + 1, "{more}");
+    }
 }

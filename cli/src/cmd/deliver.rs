@@ -11,6 +11,7 @@ use cylinder_core::archive::read::Reader;
 use cylinder_core::cyrus::names::{Naming, Owner};
 use cylinder_core::cyrus::utf7;
 use cylinder_core::error::Error;
+use cylinder_core::escape::shown;
 use cylinder_core::imap::client::Client;
 use cylinder_core::io::Io;
 use cylinder_core::restore::absent::absent;
@@ -300,7 +301,7 @@ impl Order {
             _ if self.over_quota == OverQuota::Lift && !self.rehearse => {
                 self.add_over_quota(io, selection, &mut client, &names, password).await?
             }
-            _ => self.add(io, selection, &mut client, &names).await?,
+            _ => self.add(io, selection, &mut client, &names, password).await?,
         };
         client.logout().await;
         Ok(with_lacking(report, selection))
@@ -321,7 +322,7 @@ impl Order {
             eprintln!("cylinder: the quota {} is lifted, and put back at the end", lifted.shown());
         }
         room::lift(&mut admin, &lifted).await?;
-        let report = self.add(io, selection, client, names).await;
+        let report = self.add(io, selection, client, names, password).await;
         room::put_back(&mut admin, &lifted).await?;
         admin.logout().await;
         report
@@ -334,7 +335,14 @@ impl Order {
         }
     }
 
-    async fn add(&self, io: &Io, selection: &Selection<'_>, client: &mut Client, names: &Names) -> Result<Report, Error> {
+    async fn add(
+        &self,
+        io: &Io,
+        selection: &Selection<'_>,
+        client: &mut Client,
+        names: &Names,
+        password: &[u8],
+    ) -> Result<Report, Error> {
         let (target, top) = match &self.how {
             How::Tree(name) if self.owner != Owner::Shared => {
                 let default = stamp(selection.at.commit.time);
@@ -361,10 +369,27 @@ impl Order {
         }
         self.announce(&planned);
         let mut report = run.carry_out().await?;
+        if run.has_staged() {
+            self.sweep(io, names, password, &mut report).await;
+        }
         if let (Some(top), Some(expire), None) = (top, self.expire, &report.ended_early) {
             tree::note(client, names, &top, io.now().plus(expire), &mut report).await?;
         }
         Ok(report)
+    }
+
+    /// Removes the mailboxes over which messages went where the server keeps deleted mailboxes for a while: only an
+    /// administrator can do that. What does not work is no failure: they go when `cyr_expire` runs.
+    async fn sweep(&self, io: &Io, names: &Names, password: &[u8], report: &mut Report) {
+        let is_admin = matches!(&self.target, Owner::User(userid) if self.server.login.as_bytes() != userid);
+        let Some(pattern) = names.all_deleted_staging().ok().filter(|_| is_admin) else { return };
+        let Ok(mut admin) = self.server.imap(io, None, password).await else { return };
+        for left in admin.list(&pattern).await.unwrap_or_default() {
+            if let Ok(Err(refusal)) = admin.delete(&left.name).await {
+                report.notes.push(format!("{}: stays until cyr_expire removes it: {refusal}", shown(&left.name)));
+            }
+        }
+        admin.logout().await;
     }
 
     fn tell(&self, report: &Report) -> Result<(), Trouble> {
@@ -414,6 +439,7 @@ fn line(folder: &FolderReport, rehearse: bool) -> String {
     part(folder.changed, if rehearse { "to be changed" } else { "changed" });
     part(folder.present, "there already");
     part(folder.elsewhere, "elsewhere");
+    part(folder.gone, "not there any more");
     part(folder.failed, "failed");
     if let Some(why) = &folder.skipped {
         parts.push(format!("left as it is: {why}"));
@@ -452,7 +478,7 @@ fn in_json(report: &Report, rehearse: bool) -> serde_json::Value {
     let folder = |folder: &FolderReport| {
         json!({
             "folder": folder.name, "target": folder.target, "created": folder.is_created, "added": folder.added,
-            "bytes": folder.bytes, "present": folder.present, "elsewhere": folder.elsewhere, "changed": folder.changed,
+            "bytes": folder.bytes, "present": folder.present, "elsewhere": folder.elsewhere, "gone": folder.gone, "changed": folder.changed,
             "skipped": folder.skipped, "failed": folder.failed, "failures": failures(&folder.failures),
         })
     };

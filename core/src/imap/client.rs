@@ -11,6 +11,7 @@ use crate::escape::shown;
 use crate::guid::Guid;
 use crate::time::{Span, Time};
 use crate::wire::stream::{Limits, NO_STARTTLS, StartTls, Stream, number};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -25,6 +26,8 @@ const AHEAD_MAX: usize = 64;
 const LISTED_MAX: usize = 2_000_000;
 /// Quota roots of one mailbox; Cyrus has one.
 const QUOTA_ROOTS_MAX: usize = 100;
+/// Identifiers of one ACL.
+const ACL_MAX: usize = 100_000;
 /// UIDs that a response code may name, ranges counted out.
 const UIDS_MAX: usize = 1_000_000;
 
@@ -42,6 +45,12 @@ impl Refusal {
     pub fn has_code(&self, word: &str) -> bool {
         let first = self.code.split(|&c| c == b' ').next().unwrap_or_default();
         first.eq_ignore_ascii_case(word.as_bytes())
+    }
+
+    /// True if a message was refused for being sent without waiting, which 3.6.1 says with `literalminus: yes` to what it has
+    /// announced itself (LITERAL+).
+    pub fn wants_to_be_asked(&self) -> bool {
+        contains(&self.text, b"non-synchronizing literal")
     }
 
     /// True if there is no room for more. Cyrus says so in the text of every version, in the code from 2.4 on.
@@ -115,10 +124,11 @@ pub struct QuotaRoot {
 }
 
 impl QuotaRoot {
-    /// Bytes of messages that may still come, if that is limited.
-    pub fn room(&self) -> Option<u64> {
-        let storage = self.limits.iter().find(|limit| limit.resource.eq_ignore_ascii_case(b"STORAGE"))?;
-        Some(storage.limit.saturating_sub(storage.used).saturating_mul(1024))
+    /// How much more of a resource may come, if that is limited; it has one of these names.
+    pub fn room(&self, names: &[&str]) -> Option<u64> {
+        let is_meant = |limit: &&Limit| names.iter().any(|name| limit.resource.eq_ignore_ascii_case(name.as_bytes()));
+        let limit = self.limits.iter().find(is_meant)?;
+        Some(limit.limit.saturating_sub(limit.used))
     }
 }
 
@@ -134,7 +144,7 @@ pub struct Listed {
 }
 
 /// What is known of a mailbox that has been opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Opened {
     /// Messages.
     pub exists: u64,
@@ -146,6 +156,8 @@ pub struct Opened {
     pub highestmodseq: Option<u64>,
     /// Nothing can be changed.
     pub is_read_only: bool,
+    /// The keywords that it has names for, in lower case.
+    pub keywords: BTreeSet<Vec<u8>>,
 }
 
 /// What FETCH says of a message, as far as it was asked for.
@@ -174,6 +186,17 @@ pub struct NewMessage<'a> {
     pub internaldate: Time,
     /// Bytes.
     pub size: u64,
+    /// It goes as binary data (RFC 3516), which may have NUL bytes and bare line ends, if the server has BINARY.
+    pub is_binary: bool,
+}
+
+/// Who has logged in on a connection, and how it was encrypted: what another connection like it needs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Past {
+    tls: StartTls,
+    user: Vec<u8>,
+    act_as: Option<Vec<u8>>,
+    password: Vec<u8>,
 }
 
 /// The tag of a command under way.
@@ -243,6 +266,9 @@ pub struct Client {
     /// Ends of commands that nobody has waited for.
     ended: BTreeMap<Tag, Status>,
     preauth: bool,
+    past: Past,
+    /// Every literal waits until the server wants it.
+    asks: bool,
 }
 
 impl Client {
@@ -252,7 +278,8 @@ impl Client {
     /// Reads the greeting, asks for what the server can do, and has the connection encrypted if that is wished.
     pub async fn open(stream: Stream, tls: StartTls) -> Result<Client, Error> {
         let none = (BTreeSet::new(), BTreeMap::new());
-        let mut client = Client { stream, tags: 0, capabilities: none.0, ended: none.1, preauth: false };
+        let past = Past { tls, user: Vec::new(), act_as: None, password: Vec::new() };
+        let mut client = Client { stream, tags: 0, capabilities: none.0, ended: none.1, preauth: false, past, asks: false };
         client.stream.end_when_stopped(GRACE);
         match response::read(&mut client.stream).await? {
             Response::Note(Status { kind: Kind::Ok, .. }) => {}
@@ -266,6 +293,24 @@ impl Client {
             client.start_tls().await?;
         }
         Ok(client)
+    }
+
+    /// Connects and logs in anew, as on a connection that has ended.
+    pub async fn again(&mut self) -> Result<(), Error> {
+        self.stream.give_up().await;
+        let stream = Stream::connect(self.stream.io(), self.stream.peer(), Client::LIMITS).await?;
+        let past = self.past.clone();
+        let mut client = Box::pin(Client::open(stream, past.tls)).await?;
+        let act_as = past.act_as.as_deref();
+        client.login(Login { user: &past.user, act_as, password: &past.password }).await?;
+        client.asks = self.asks;
+        *self = client;
+        Ok(())
+    }
+
+    /// Has every literal wait from here on, or only where it must.
+    pub fn ask_for_literals(&mut self, asks: bool) {
+        self.asks = asks;
     }
 
     /// What the server can do is asked for once more: what it said before is not to be relied on (RFC 3501 section 6.2.1).
@@ -287,7 +332,12 @@ impl Client {
 
     /// True if a literal may be sent before the server says so.
     pub fn can_send_ahead(&self, size: u64) -> bool {
-        self.can("LITERAL+") || (self.can("LITERAL-") && size <= LITERAL_MINUS_MAX)
+        !self.asks && (self.can("LITERAL+") || (self.can("LITERAL-") && size <= LITERAL_MINUS_MAX))
+    }
+
+    /// The most bytes that a message may have, if the server says so (RFC 7889).
+    pub fn message_max(&self) -> Option<u64> {
+        self.capabilities.iter().find_map(|word| number(word.strip_prefix(b"APPENDLIMIT=")?))
     }
 
     /// How often something was sent and then waited for.
@@ -313,6 +363,8 @@ impl Client {
 
     /// Logs in. A refusal is [`Error::Refused`]: nothing else can be done on this connection.
     pub async fn login(&mut self, login: Login<'_>) -> Result<(), Error> {
+        let (user, password) = (login.user.to_vec(), login.password.to_vec());
+        self.past = Past { user, act_as: login.act_as.map(<[u8]>::to_vec), password, ..self.past };
         if self.preauth {
             return Ok(());
         }
@@ -409,6 +461,47 @@ impl Client {
         self.simple(Words::of("CREATE").text(mailbox)).await
     }
 
+    /// The rights that the user has on a mailbox (RFC 4314), such as `lrswi`.
+    pub async fn my_rights(&mut self, mailbox: &[u8]) -> Result<Answer<Vec<u8>>, Error> {
+        let mut found = Vec::new();
+        let answer = self
+            .run(Words::of("MYRIGHTS").text(mailbox), &mut |before| {
+                if let Before::Data(values) = before
+                    && let [name, _, rights] = &values[..]
+                    && name.is("MYRIGHTS")
+                {
+                    found = rights.bytes().to_vec();
+                }
+            })
+            .await?;
+        Ok(answer.map(|_| found))
+    }
+
+    /// The ACL of a mailbox: identifiers and their rights.
+    pub async fn acl(&mut self, mailbox: &[u8]) -> Result<Answer<Vec<(Vec<u8>, Vec<u8>)>>, Error> {
+        let mut found = Vec::new();
+        let answer = self
+            .run(Words::of("GETACL").text(mailbox), &mut |before| {
+                if let Before::Data(values) = before
+                    && let [name, _, pairs @ ..] = &values[..]
+                    && name.is("ACL")
+                {
+                    let pairs = pairs.chunks_exact(2).take(ACL_MAX);
+                    found = pairs.map(|pair| (pair[0].bytes().to_vec(), pair[1].bytes().to_vec())).collect();
+                }
+            })
+            .await?;
+        Ok(answer.map(|_| found))
+    }
+
+    /// Gives an identifier these rights on a mailbox; with no rights, it is taken out of the ACL.
+    pub async fn set_acl(&mut self, mailbox: &[u8], identifier: &[u8], rights: &[u8]) -> Result<Answer<()>, Error> {
+        if rights.is_empty() {
+            return self.simple(Words::of("DELETEACL").text(mailbox).text(identifier)).await;
+        }
+        self.simple(Words::of("SETACL").text(mailbox).text(identifier).text(rights)).await
+    }
+
     /// Deletes a mailbox.
     pub async fn delete(&mut self, mailbox: &[u8]) -> Result<Answer<()>, Error> {
         self.simple(Words::of("DELETE").text(mailbox)).await
@@ -461,6 +554,12 @@ impl Client {
                         && name.is("EXISTS")
                     {
                         opened.exists = count.number().unwrap_or(0);
+                    }
+                    if let [name, flags] = &values[..]
+                        && name.is("FLAGS")
+                    {
+                        let names = flags.list().iter().map(|flag| flag.bytes().to_ascii_lowercase());
+                        opened.keywords = names.filter(|name| !name.starts_with(b"\\")).collect();
                     }
                 }
                 Before::Note(status) => {
@@ -542,9 +641,10 @@ impl Client {
         let date = date::emit(message.internaldate);
         let ahead = self.can_send_ahead(message.size);
         let plus = if ahead { "+" } else { "" };
+        let binary = if message.is_binary && self.can("BINARY") { "~" } else { "" };
         self.stream.send(b" (").await?;
         self.stream.send(&flags).await?;
-        self.stream.send(format!(") \"{date}\" {{{}{plus}}}\r\n", message.size).as_bytes()).await?;
+        self.stream.send(format!(") \"{date}\" {binary}{{{}{plus}}}\r\n", message.size).as_bytes()).await?;
         if ahead { Ok(true) } else { self.go_on(tag).await }
     }
 
@@ -559,9 +659,14 @@ impl Client {
         self.stream.flush().await
     }
 
-    /// What the server says of an APPEND: the UIDs, if it tells them.
+    /// What the server says of an APPEND: the UIDs, if it tells them. One that the server does not understand (`BAD`, as for a
+    /// keyword or a date that it does not take) is refused like others.
     pub async fn appended(&mut self, tag: &Tag) -> Result<Answer<Vec<u32>>, Error> {
-        let answer = self.end(tag, &mut |_| ()).await?;
+        let status = self.end_of(tag, &mut |_| ()).await?;
+        let answer = match status.kind {
+            Kind::Bad => Err(Refusal { code: status.code, text: status.text }),
+            _ => self.judged(status)?,
+        };
         Ok(answer.map(|status| {
             let uids = status.code_after("APPENDUID").and_then(|code| code.split(|&c| c == b' ').nth(1));
             uids.map(numbers).unwrap_or_default()
@@ -571,6 +676,11 @@ impl Client {
     /// Moves messages of the mailbox that is open into another (RFC 6851).
     pub async fn move_to(&mut self, uids: &[u32], mailbox: &[u8]) -> Result<Answer<()>, Error> {
         self.simple(Words::of("UID MOVE ").plain(set(uids).as_bytes()).text(mailbox)).await
+    }
+
+    /// Expunges messages of the mailbox that is open, if they have `\Deleted` (RFC 4315).
+    pub async fn expunge(&mut self, uids: &str) -> Result<Answer<()>, Error> {
+        self.simple(Words::of("UID EXPUNGE ").plain(uids.as_bytes())).await
     }
 
     /// Ends the connection.
@@ -644,17 +754,26 @@ impl Client {
 
     /// Waits for the end of a command.
     async fn end(&mut self, tag: &Tag, each: &mut dyn FnMut(Before)) -> Result<Answer<Status>, Error> {
-        let status = loop {
+        let status = self.end_of(tag, each).await?;
+        self.judged(status)
+    }
+
+    /// How a command ended, whatever that means.
+    async fn end_of(&mut self, tag: &Tag, each: &mut dyn FnMut(Before)) -> Result<Status, Error> {
+        loop {
             if let Some(status) = self.ended.remove(tag) {
-                break status;
+                return Ok(status);
             }
             match self.next().await? {
-                Response::Tagged(found, status) if found == tag.0 => break status,
+                Response::Tagged(found, status) if found == tag.0 => return Ok(status),
                 Response::Data(values) => each(Before::Data(values)),
                 Response::Note(status) => each(Before::Note(status)),
                 response => self.keep(response)?,
             }
-        };
+        }
+    }
+
+    fn judged(&self, status: Status) -> Result<Answer<Status>, Error> {
         match status.kind {
             Kind::Ok => Ok(Ok(status)),
             Kind::No => Ok(Err(Refusal { code: status.code, text: status.text })),

@@ -124,6 +124,11 @@ impl Stream {
         &self.peer
     }
 
+    /// The boundary that it goes through.
+    pub fn io(&self) -> &Io {
+        &self.io
+    }
+
     /// How often something was sent and then waited for.
     pub fn round_trips(&self) -> u64 {
         self.trips
@@ -324,6 +329,12 @@ impl Stream {
             Some(Err(fault)) => Err(self.broken(format!("TLS cannot begin: {fault}"))),
             None => Err(self.broken(format!("TLS was not agreed within {} s", SECURE_MAX.ms() / 1000))),
         }
+    }
+
+    /// Closes the stream at once, whatever has not been sent. Nothing else can be done with it.
+    pub async fn give_up(&mut self) {
+        self.ended = true;
+        let _ = self.io.shut(self.id).await;
     }
 
     /// Closes the stream. What the other side says to that is of no interest.

@@ -29,7 +29,7 @@ async fn imap(io: Io) -> Result<(), Error> {
     let _ = client.fetch("1:*", "FLAGS DIGEST.SHA1 BODY.PEEK[]", &mut |message| assert_ne!(message.uid, 0)).await;
     let _ = client.store("1:5", Some(7), b"FLAGS.SILENT (\\Seen)").await;
     let tag = client.append_begin(b"INBOX").await?;
-    if client.append_message(&tag, NewMessage { flags: &[], internaldate: Time::ZERO, size: 3 }).await? {
+    if client.append_message(&tag, NewMessage { flags: &[], internaldate: Time::ZERO, size: 3, is_binary: false }).await? {
         client.append_piece(b"abc").await?;
         client.append_end().await?;
     }

@@ -580,6 +580,11 @@ impl Session {
                 mailbox.modseq += 1;
                 return done(Ok(()));
             }
+            "DELETEACL" => {
+                mailbox.acl.remove(&text(1));
+                mailbox.modseq += 1;
+                return done(Ok(()));
+            }
             _ => {}
         }
         let words = match args.get(1) {

@@ -1,11 +1,13 @@
 //! Flags as of a snapshot onto the messages that are still there: for when somebody has marked everything as read.
 //!
-//! A message is taken for the same if the folder's UIDVALIDITY is the same, and its UID, and its SHA-1; if UIDVALIDITY is
-//! another one, by its SHA-1 alone, provided that no other message of the folder has it. Messages that came later are not
+//! A message is taken for the same if its UID and its SHA-1 are the same; if the folder's UIDVALIDITY is another one, and its
+//! UID tells nothing, by its SHA-1 alone, provided that no other message of the folder has it. Messages that came later are not
 //! touched, nor is one whose flags somebody changes between the look and the change, where the server can tell (CONDSTORE).
 //! What must not come in: messages.
 
-use super::deliver::{report_of, sizes};
+use super::deliver::{named, report_of, sizes};
+use super::kinds;
+use super::limits::can_be_sent;
 use super::names::Names;
 use super::report::{FolderReport, Report};
 use crate::error::Error;
@@ -73,10 +75,14 @@ async fn restore_folder(
     rehearse: bool,
     done: &mut FolderReport,
 ) -> Result<(), Error> {
+    if let Some(what) = kinds::content_of(folder) {
+        done.skipped = Some(format!("it holds {what}, which has no flags that IMAP could set"));
+        return Ok(());
+    }
     let opened = match client.open_mailbox(target, !rehearse).await? {
         Ok(opened) => opened,
         Err(refusal) => {
-            done.skipped = Some(format!("cannot be opened: {refusal}"));
+            done.fail(shown(target), format!("cannot be opened: {refusal}; --merge makes it again"));
             return Ok(());
         }
     };
@@ -137,21 +143,26 @@ fn compare(folder: &Folder, opened: &Opened, found: &[Fetched], done: &mut Folde
     let mut taken = BTreeSet::new();
     for message in &folder.messages {
         let guid = message.body.at().map_or(message.row.guid, |at| at.guid);
-        let same = if same_uids {
-            let at = found.binary_search_by_key(&message.uid(), |found| found.uid).ok();
-            at.map(|at| &found[at]).filter(|found| found.guid == Some(guid))
-        } else {
-            by_guid.get(&guid).copied().flatten()
-        };
-        let Some(same) = same else {
-            done.elsewhere += 1;
+        let at = found.binary_search_by_key(&message.uid(), |found| found.uid).ok();
+        let by_uid = at.map(|at| &found[at]).filter(|found| found.guid == Some(guid));
+        let others = by_guid.get(&guid).filter(|_| !same_uids);
+        let Some(same) = by_uid.or_else(|| others.copied().flatten()) else {
+            match others {
+                Some(_) => done.fail(named(message), "several messages there have its content: which one it is, nothing tells"),
+                None => done.gone += 1,
+            }
             continue;
         };
         done.present += 1;
-        if taken.insert(same.uid) && differs(message, same) {
-            done.changed += 1;
-            change.groups.entry(sorted(&message.row.flags)).or_default().push(same.uid);
+        if !taken.insert(same.uid) || !differs(message, same) {
+            continue;
         }
+        if let Some(flag) = message.row.flags.iter().find(|flag| !can_be_sent(&flag.to_ascii_lowercase())) {
+            done.fail(named(message), format!("its flag {} cannot be set by IMAP; its flags stay as they are", shown(flag)));
+            continue;
+        }
+        done.changed += 1;
+        change.groups.entry(sorted(&message.row.flags)).or_default().push(same.uid);
     }
     change
 }
@@ -185,7 +196,28 @@ async fn apply(client: &mut Client, change: &Change, done: &mut FolderReport) ->
                 }
                 Err(refusal) => uids.iter().for_each(|uid| done.fail(format!("UID {uid}"), refusal.to_string())),
             }
+            compare_again(client, flags, uids, done).await?;
         }
+    }
+    Ok(())
+}
+
+/// A server may leave away flags that the user may not set, and say nothing.
+async fn compare_again(client: &mut Client, flags: &[Vec<u8>], uids: &[u32], done: &mut FolderReport) -> Result<(), Error> {
+    let wanted: BTreeSet<Vec<u8>> = flags.iter().map(|flag| flag.to_ascii_lowercase()).collect();
+    let mut lacking = Vec::new();
+    let mut compare = |message: Fetched| {
+        let found: BTreeSet<Vec<u8>> = message.flags.iter().map(|flag| flag.to_ascii_lowercase()).collect();
+        if uids.binary_search(&message.uid).is_ok() && !wanted.is_subset(&found) {
+            lacking.push((message.uid, wanted.difference(&found).cloned().collect::<Vec<_>>()));
+        }
+    };
+    if let Err(refusal) = client.fetch(&set(uids), "FLAGS", &mut compare).await? {
+        done.fail(format!("UIDs {}", set(uids)), format!("cannot be looked at afterwards: {refusal}"));
+    }
+    for (uid, flags) in lacking {
+        let why = "are not set: the user may not, or the folder has as many keywords as it takes";
+        done.fail(format!("UID {uid}"), format!("{} {why}", shown(&flags.join(&b' '))));
     }
     Ok(())
 }
@@ -224,7 +256,7 @@ mod tests {
     fn changes(uidvalidity: u32, then: &[(u32, &[u8], &str)], now: &[(u32, &[u8], &str)]) -> (Vec<Vec<u32>>, [u64; 3]) {
         let (opened, mut done) = (Opened { uidvalidity, ..Opened::default() }, FolderReport::default());
         let change = compare(&folder(then), &opened, &found(now), &mut done);
-        (change.groups.into_values().collect(), [done.changed, done.present, done.elsewhere])
+        (change.groups.into_values().collect(), [done.changed, done.present, done.gone])
     }
 
     #[test]
@@ -239,6 +271,9 @@ mod tests {
     fn with_another_uidvalidity_only_what_is_there_once_is_the_same() {
         let then: [(u32, &[u8], &str); 2] = [(1, b"a", "\\Flagged"), (2, b"b", "")];
         let now: [(u32, &[u8], &str); 3] = [(11, b"a", ""), (12, b"b", "\\Seen"), (13, b"b", "\\Seen")];
-        assert_eq!(changes(10, &then, &now), (Vec::from([Vec::from([11])]), [1, 1, 1]));
+        assert_eq!(changes(10, &then, &now), (Vec::from([Vec::from([11])]), [1, 1, 0]));
+        // The same UID and the same content is the same message, as after `reconstruct`.
+        let now: [(u32, &[u8], &str); 3] = [(2, b"b", "\\Seen"), (3, b"b", "\\Seen"), (4, b"a", "\\Flagged")];
+        assert_eq!(changes(10, &then, &now), (Vec::from([Vec::from([2])]), [1, 2, 0]));
     }
 }

@@ -10,8 +10,8 @@
 //! A message that its own folder had when it was looked at, and has no more when its turn comes, was filed meanwhile.
 //!
 //! While one folder is looked at, a client may move a message out of a folder that has not been looked at into one that has, or
-//! give a folder another name. So everything is looked at again until nothing has come to or gone from anywhere since; only what
-//! has news is read again. What must not come in: adding messages.
+//! give a folder another name. So everything is looked at again until nothing has come to or gone from anywhere since; only
+//! what has news is read again. What must not come in: adding messages.
 
 use super::deliver::Present;
 use super::names::Names;
@@ -47,13 +47,19 @@ struct Seen {
 }
 
 /// The messages that are in the folders of the user who is logged in, against those of the snapshot.
-pub async fn everywhere(client: &mut Client, names: &Names, selection: &Selection<'_>) -> Result<Everywhere, Error> {
+/// `aims` are the names on the server of the snapshot's folders, by those of the archive.
+pub async fn everywhere(
+    client: &mut Client,
+    names: &Names,
+    selection: &Selection<'_>,
+    aims: &BTreeMap<Vec<u8>, Vec<u8>>,
+) -> Result<Everywhere, Error> {
     let mut all = Everywhere { is_settled: true, ..Everywhere::default() };
     if !client.can("DIGEST=SHA1") {
         return Ok(all);
     }
     let living = selection.table.folders.iter().filter(|row| !is_deleted_folder(&selection.owner, &row.name));
-    let rows: BTreeMap<Vec<u8>, _> = living.filter_map(|row| Some((names.original(&row.name).ok()?, row))).collect();
+    let rows: BTreeMap<Vec<u8>, _> = living.filter_map(|row| Some((aims.get(&row.name)?.clone(), row))).collect();
     let mut seen = BTreeMap::new();
     for _ in 0..ROUNDS {
         all.is_settled = true;

@@ -3,6 +3,7 @@
 //! What must not come in: talking to the server.
 
 use crate::cyrus::names::{MailboxName, Namespace, Naming, Owner, View};
+use crate::cyrus::utf7;
 use crate::error::Error;
 use crate::escape::shown;
 use crate::imap::client::Prefixes;
@@ -15,6 +16,8 @@ use alloc::vec::Vec;
 pub const TREE: &str = "RESTORED";
 /// How the names of mailboxes for messages on their way begin.
 const STAGING: &[u8] = b"adding-";
+/// What is allowed in names besides letters and digits, in every version; the separator is not among them.
+const TAKEN: &[u8] = b" #$&'()*+,-.:=?@[]_~";
 
 /// The names of one user's mailboxes on a server.
 #[derive(Clone, Debug)]
@@ -38,6 +41,11 @@ impl Names {
             alt_prefix: b"Alt Folders".to_vec(),
         };
         Names { naming, namespace, prefixes, owner: owner.clone() }
+    }
+
+    /// Whose mailboxes these are.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
     }
 
     /// How names are read.
@@ -75,14 +83,48 @@ impl Names {
         [&self.prefixes.own[..], &parts.join(&self.prefixes.separator)].concat()
     }
 
-    /// A mailbox from which the restore of this name moves what it has brought to the server.
+    /// A mailbox from which the restore of this name moves what it has brought to the server. It stands beside the trees: a
+    /// server would make the mailbox above it, too, and leave that behind.
     pub fn staging(&self, id: &str) -> Vec<u8> {
-        self.top(&[STAGING, id.as_bytes()].concat())
+        [&self.prefixes.own[..], TREE.as_bytes(), b"-", STAGING, id.as_bytes()].concat()
     }
 
-    /// What all such mailboxes match in LIST.
-    pub fn all_staging(&self) -> Vec<u8> {
-        self.staging("%")
+    /// What all such mailboxes match in LIST: also those that earlier versions had below the trees.
+    pub fn all_staging(&self) -> [Vec<u8>; 2] {
+        [self.staging("%"), self.top(&[STAGING, b"%"].concat())]
+    }
+
+    /// What such mailboxes match in LIST for an administrator once they were deleted, where deleted mailboxes are kept a while.
+    pub fn all_deleted_staging(&self) -> Result<Vec<u8>, Error> {
+        let separator = [self.prefixes.separator];
+        let name = [TREE.as_bytes(), b"-", STAGING, b"%"].concat();
+        Ok([&b"DELETED"[..], &self.inbox_for_admin()?, &name, b"%"].join(&separator[..]))
+    }
+
+    /// The name above a name of the user's own, if there is one below the INBOX.
+    pub fn above<'n>(&self, name: &'n [u8]) -> Option<&'n [u8]> {
+        let end = name.iter().rposition(|&c| c == self.prefixes.separator)?;
+        (end >= self.prefixes.own.len()).then(|| &name[..end])
+    }
+
+    /// A name as every version takes it: where an older one, or somebody on its disk, has let in what is no modified UTF-7,
+    /// that is encoded, and what is allowed in no name is `_`. Mostly the name itself.
+    pub fn acceptable(&self, name: &[u8]) -> Vec<u8> {
+        let (own, rest) = match name.strip_prefix(&self.prefixes.own[..]) {
+            Some(rest) => (&self.prefixes.own[..], rest),
+            None => (&b""[..], name),
+        };
+        let is_own_separator = |c: &u8| *c == self.prefixes.separator;
+        let parts: Vec<Vec<u8>> = rest.split(is_own_separator).map(|part| self.acceptable_part(part)).collect();
+        [own, &parts.join(&self.prefixes.separator)].concat()
+    }
+
+    fn acceptable_part(&self, part: &[u8]) -> Vec<u8> {
+        // What reads and is written again as the same is well-formed.
+        let is_wrong = part.iter().any(|c| !c.is_ascii()) || utf7::encode(&utf7::decode(part)) != part;
+        let encoded = if is_wrong { utf7::encode(&String::from_utf8_lossy(part)) } else { part.to_vec() };
+        let is_taken = |c: u8| c.is_ascii_alphanumeric() || TAKEN.contains(&c) || (c == b'^' && !self.namespace.slash);
+        encoded.into_iter().map(|c| if is_taken(c) { c } else { b'_' }).collect()
     }
 
     /// What all tops of trees match in LIST.
@@ -97,10 +139,18 @@ impl Names {
         name.eq_ignore_ascii_case(b"INBOX") || (name.starts_with(&self.prefixes.own) && !is_others)
     }
 
-    /// True if a name on the server is that of a tree or of something in one.
+    /// True if a name on the server is that of a tree or of something in one, or of messages on their way.
     pub fn is_in_tree(&self, name: &[u8]) -> bool {
         let rest = name.strip_prefix(&self.prefixes.own[..]).and_then(|rest| rest.strip_prefix(TREE.as_bytes()));
-        rest.is_some_and(|rest| rest.is_empty() || rest[0] == self.prefixes.separator)
+        let is_staging = |rest: &[u8]| rest.strip_prefix(b"-").is_some_and(|rest| rest.starts_with(STAGING));
+        rest.is_some_and(|rest| rest.is_empty() || rest[0] == self.prefixes.separator || is_staging(rest))
+    }
+
+    /// True for the name in the archive of a mailbox of messages on their way: the backup was made while a restore was at work,
+    /// or after one was killed.
+    pub fn was_staging(relative: &[u8]) -> bool {
+        let rest = relative.strip_prefix(b"INBOX.").and_then(|rest| rest.strip_prefix(TREE.as_bytes()));
+        rest.is_some_and(|rest| rest.get(1..).is_some_and(|id| b"-.".contains(&rest[0]) && id.starts_with(STAGING)))
     }
 
     /// What everything below a name matches in LIST.
@@ -220,6 +270,36 @@ mod tests {
             ]
         );
         assert!(names.is_in_tree(&top) && names.is_in_tree(b"INBOX.RESTORED") && !names.is_in_tree(b"INBOX.RESTORED2"));
+    }
+
+    #[test]
+    fn a_name_that_no_server_takes_any_more_is_spelled_as_it_takes_it() {
+        let names = names("INBOX.", b'.');
+        for (name, expected) in [
+            (&b"INBOX.R&D"[..], &b"INBOX.R&-D"[..]),
+            (b"INBOX.M\xC3\xBCller.x", b"INBOX.M&APw-ller.x"),
+            (b"INBOX.&AOQ", b"INBOX.&-AOQ"),
+            (b"INBOX.per%cent", b"INBOX.per_cent"),
+            (b"INBOX.a<b>{c}", b"INBOX.a_b__c_"),
+            (b"INBOX", b"INBOX"),
+            (b"INBOX.Fix&AOk-.a^b [x] (y)", b"INBOX.Fix&AOk-.a^b [x] (y)"),
+        ] {
+            let found = names.acceptable(name);
+            assert_eq!(found, expected, "{} became {}", shown(name), shown(&found));
+            assert_eq!(names.acceptable(&found), found);
+        }
+        assert_eq!(names.above(b"INBOX.a.b"), Some(&b"INBOX.a"[..]));
+        assert_eq!([names.above(b"INBOX.a"), names.above(b"INBOX")], [None; 2]);
+    }
+
+    #[test]
+    fn messages_on_their_way_are_in_no_folder_of_the_user() {
+        let names = names("", b'/');
+        assert_eq!(names.staging("1a"), b"RESTORED-adding-1a");
+        assert!(names.is_in_tree(b"RESTORED-adding-1a") && !names.is_in_tree(b"RESTORED-x"));
+        let was = ["INBOX.RESTORED-adding-1a", "INBOX.RESTORED.adding-1a", "INBOX.RESTORED.x", "INBOX.RESTORED", "adding-"];
+        assert_eq!(was.map(|name| Names::was_staging(name.as_bytes())), [true, true, false, false, false]);
+        assert_eq!(text(names.all_deleted_staging()), "DELETED/user/anna/RESTORED-adding-%/%");
     }
 
     #[test]

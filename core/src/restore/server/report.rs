@@ -37,6 +37,8 @@ pub struct FolderReport {
     pub present: u64,
     /// Messages that are not there, but in another folder of the user, and therefore left out.
     pub elsewhere: u64,
+    /// Messages that are not there any more, whose flags were to come back.
+    pub gone: u64,
     /// Messages whose flags are changed.
     pub changed: u64,
     /// Why the folder as a whole is left as it is, if it is.
