@@ -6,7 +6,7 @@
 //! that has it. Memory: one folder, and what is lost. What must not come in: reading messages, printing.
 
 use crate::archive::read::{Catalogue, CommitAt, Reader};
-use crate::archive::record::{CommitKind, FolderRow, Table};
+use crate::archive::record::{CommitKind, FolderRow};
 use crate::archive::verify::FINDINGS_MAX;
 use crate::error::Error;
 use crate::find::{Version, version};
@@ -76,8 +76,7 @@ impl Completeness {
         self.lacking_snapshots == 0
     }
 
-    fn lack(&mut self, snapshot: u64, table: &Table) {
-        let lacking = lacking::of(table);
+    fn lack(&mut self, snapshot: u64, lacking: Vec<Lacking>) {
         self.lacking_snapshots += u64::from(!lacking.is_empty());
         for one in lacking {
             if self.lacking.len() < FINDINGS_MAX && !self.lacking.iter().any(|(_, known)| *known == one) {
@@ -112,7 +111,7 @@ pub async fn lacks(reader: &Reader) -> Result<Completeness, Error> {
     while let Some(commit) = next {
         if commit.commit.kind == CommitKind::Snapshot {
             match reader.table(&commit).await {
-                Ok(table) => found.lack(commit.commit.number, &table),
+                Ok(table) => found.lack(commit.commit.number, lacking::read(reader, &table).await?),
                 Err(Error::Damage(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -151,7 +150,8 @@ impl Search<'_> {
             }
             Err(error) => return Err(error),
         };
-        self.found.lack(number, &table);
+        let has = |guid: &Guid| self.present.contains(guid) || self.erased.contains(guid);
+        self.found.lack(number, lacking::of(&table, has));
         let mut is_whole = true;
         for row in &table.folders {
             let folder = (version(row), row.missing.iter().map(|missing| missing.uid).collect());

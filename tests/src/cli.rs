@@ -190,7 +190,8 @@ impl Cylinder {
             expunged: number(&line["expunged"]),
             missing: line["missing"].as_array().map_or(0, |missing| missing.len() as u64),
         };
-        self.read_well(&["list", user, "--json"]).json().into_iter().map(folder).collect()
+        let lines = self.read_well(&["list", user, "--json"]).json();
+        lines.into_iter().filter(|line| line["exists"].is_u64()).map(folder).collect()
     }
 
     /// The folder of this name in the newest snapshot.
@@ -220,6 +221,17 @@ impl Cylinder {
         let ran = self.read_well(&["verify", user, "--json"]);
         let told = &ran.json()[0];
         assert!(told["good"] == true && told["findings_count"] == 0, "{told}");
+    }
+
+    /// Reads the whole archive; it must not be damaged, whatever its snapshots lack.
+    #[track_caller]
+    pub fn is_sound(&self, user: &str) {
+        let ran = self.read(&["verify", user, "--json"]);
+        let told = &ran.json()[0];
+        assert!(
+            [0, 3].contains(&ran.exit) && told["findings_count"] == 0 && told["broken"] == Value::Array(Vec::new()),
+            "{ran:?}"
+        );
     }
 
     /// The only archive of this name.

@@ -45,7 +45,7 @@ fn has_all(bench: &Bench) {
         let content = message(n);
         assert_eq!(bench.cylinder.show("anna", &Guid::of(&content).to_hex()), content, "message {n}");
     }
-    bench.cylinder.verify("anna");
+    bench.cylinder.is_sound("anna");
 }
 
 fn write_as_cyrus(path: &Path, content: &[u8]) {
@@ -228,7 +228,7 @@ fn one_user_who_cannot_be_saved_does_not_stop_the_others() {
     let ran = bench.cylinder.backup(&["--all"]);
     assert_eq!(ran.exit, 0, "{ran:?}");
     for user in ["anna", "bob", "carl", "dora"] {
-        bench.cylinder.verify(user);
+        bench.cylinder.is_sound(user);
     }
     assert_eq!(bench.cylinder.show("carl", "INBOX/1"), message(20));
     bench.backup();

@@ -325,6 +325,10 @@ fn told(problem: &Problem) -> String {
         },
         Problem::Record { folder, error } | Problem::Folder { folder, error } => format!("{}: {error}", shown(folder)),
         Problem::State { name, error } => format!("{}: {error}", shown(name)),
+        Problem::Header { folder, error, .. } | Problem::Damaged { name: folder, error, .. } => {
+            format!("{}: {error}", shown(folder))
+        }
+        Problem::Identity { folder, id, .. } => format!("{} is saved under {}", shown(folder), shown(id)),
         Problem::Twin { folder, other, .. } => format!("{} has the uniqueid of {}", shown(folder), shown(other)),
     }
 }

@@ -371,6 +371,29 @@ fn problem_text(problem: &Problem) -> String {
         Problem::Record { folder, error } => format!("{}: {error}", Shown(folder)),
         Problem::Folder { folder, error } => format!("{}: not saved, the archive keeps what it had: {error}", Shown(folder)),
         Problem::State { name, error } => format!("{}: not saved, the archive keeps what it had: {error}", Shown(name)),
+        Problem::Header { folder, error, is_kept } => {
+            let kept =
+                if *is_kept { "that of an earlier snapshot stands in its place" } else { "names of keywords may be lost" };
+            format!("{}: {error}; {kept}; `reconstruct` on the server makes one anew", Shown(folder))
+        }
+        Problem::Damaged { name, error, is_kept } => {
+            let kept = if *is_kept { "the archive keeps the last good one" } else { "saved as it lies" };
+            format!("{}: damaged on the server: {error}; {kept}", Shown(name))
+        }
+        Problem::Identity { folder, entry, id } => {
+            let folder = Shown(folder);
+            match entry {
+                Some(entry) => format!(
+                    "{folder}: mailboxes.db says uniqueid {}, cyrus.header says another; saved under {}; `reconstruct` on the server makes the two agree",
+                    Shown(entry),
+                    Shown(id)
+                ),
+                None => format!(
+                    "{folder}: has no uniqueid, neither in mailboxes.db nor in cyrus.header; saved under {}, which is ours; `reconstruct` on the server gives it one",
+                    Shown(id)
+                ),
+            }
+        }
         Problem::Twin { folder, other, id } => format!(
             "{} has the uniqueid of {}, {}; both are saved, but tar programs extract the metadata of only one. `mbexamine` shows both",
             Shown(folder),
@@ -420,6 +443,13 @@ fn problem_json(problem: &Problem) -> Value {
         Problem::Record { folder, error } => json!({ "kind": "record", "folder": shown(folder), "what": error.to_string() }),
         Problem::Folder { folder, error } => json!({ "kind": "folder", "folder": shown(folder), "what": error.to_string() }),
         Problem::State { name, error } => json!({ "kind": "state", "name": shown(name), "what": error.to_string() }),
+        Problem::Header { folder, .. } => {
+            json!({ "kind": "header", "folder": shown(folder), "what": problem_text(problem) })
+        }
+        Problem::Damaged { name, .. } => json!({ "kind": "damaged", "name": shown(name), "what": problem_text(problem) }),
+        Problem::Identity { folder, id, .. } => {
+            json!({ "kind": "identity", "folder": shown(folder), "uniqueid": shown(id), "what": problem_text(problem) })
+        }
         Problem::Twin { folder, other, id } => {
             json!({ "kind": "twin", "folder": shown(folder), "other": shown(other), "uniqueid": shown(id), "what": problem_text(problem) })
         }

@@ -31,10 +31,11 @@ pub fn run(args: &List) -> Outcome {
 }
 
 fn folders(args: &List, when: When) -> Outcome {
-    let (at, table) = with_reader(&args.store, &args.user, async |_, reader| {
+    let (at, table, lacking) = with_reader(&args.store, &args.user, async |_, reader| {
         let at = view::snapshot(reader, when).await?;
         let table = reader.table(&at).await?;
-        Ok((at, table))
+        let lacking = lacking::read(reader, &table).await?;
+        Ok((at, table, lacking))
     })?;
     if !args.json {
         heading(&at)?;
@@ -53,7 +54,7 @@ fn folders(args: &List, when: When) -> Outcome {
             ))?;
         }
     }
-    for one in lacking::of(&table) {
+    for one in lacking {
         if args.json {
             output::json(&json!({
                 "snapshot": at.commit.number, "folder": one.what, "name": decoded(&one.folder), "lacking": one.word,
@@ -94,22 +95,28 @@ fn name_shown(name: &[u8]) -> String {
 }
 
 fn messages(args: &List, when: When, folder: &[u8]) -> Outcome {
-    let (view, tops, found) = with_reader(&args.store, &args.user, async |_, reader| {
+    let (view, others, tops, found) = with_reader(&args.store, &args.user, async |_, reader| {
         let at = view::snapshot(reader, when).await?;
         let table = reader.table(&at).await?;
         let row = select::find(&table, folder)?;
         let mut view = view::folder(reader, row).await?;
         let locations = Locations::load(reader).await?;
         view.problems.extend(locations.damage.iter().cloned().map(Error::from));
-        let (tops, found) = read_tops(reader, &view, &locations, args.expunged).await?;
-        Ok((view, tops, found))
+        let others = others(row, &locations);
+        let (tops, found) = read_tops(reader, &view, &others, &locations, args.expunged).await?;
+        Ok((view, others, tops, found))
     })?;
     let mut exit = Exit::Ok;
     for m in view.messages.iter().filter(|m| is_listed(m, args.expunged)) {
-        let top = tops.get(&m.guid).cloned().unwrap_or_default();
-        let stored = found.contains_key(&m.guid);
+        let other = others.get(&m.record.uid.0);
+        let top = tops.get(other.unwrap_or(&m.guid)).cloned().unwrap_or_default();
+        let stored = found.contains_key(&m.guid) && other.is_none();
         if args.json {
-            output::json(&message_json(m, &top, stored))?;
+            let mut json = message_json(m, &top, stored);
+            json["found"] = other.map(Guid::to_hex).into();
+            output::json(&json)?;
+        } else if let Some(other) = other {
+            output::line(&format!("{}  OTHER CONTENT: {other}", message_line(m, &top, true)))?;
         } else {
             output::line(&message_line(m, &top, stored))?;
         }
@@ -124,6 +131,12 @@ fn messages(args: &List, when: When, folder: &[u8]) -> Outcome {
     Ok(exit)
 }
 
+/// What was found in place of messages, by UID.
+fn others(row: &FolderRow, locations: &Locations) -> BTreeMap<u32, Guid> {
+    let found = row.missing.iter().filter_map(|missing| Some((missing.uid, missing.found?)));
+    found.filter(|(_, guid)| locations.find(guid).is_some()).collect()
+}
+
 fn is_listed(m: &MessageRow, expunged: bool) -> bool {
     !m.is_unlinked && (expunged || !m.is_expunged)
 }
@@ -133,11 +146,12 @@ type Found = BTreeMap<Guid, u64>;
 async fn read_tops(
     reader: &Reader,
     view: &FolderView,
+    others: &BTreeMap<u32, Guid>,
     locations: &Locations,
     expunged: bool,
 ) -> Result<(BTreeMap<Guid, Top>, Found), Error> {
     let listed = view.messages.iter().filter(|m| is_listed(m, expunged));
-    let mut wanted: Vec<_> = listed.filter_map(|m| locations.find(&m.guid)).collect();
+    let mut wanted: Vec<_> = listed.filter_map(|m| locations.find(others.get(&m.record.uid.0).unwrap_or(&m.guid))).collect();
     wanted.sort();
     wanted.dedup();
     let found = wanted.iter().map(|m| (m.guid, m.size)).collect();

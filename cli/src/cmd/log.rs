@@ -49,7 +49,8 @@ async fn counted(reader: &Reader) -> Result<Vec<Counted>, Error> {
     for at in view::snapshots(reader).await? {
         let table = reader.table(&at).await?;
         let messages = table.folders.iter().fold(0u64, |sum, row| sum.saturating_add(row.exists));
-        all.push(Counted { at, folders: table.folders.len() as u64, messages, lacking: lacking::of(&table) });
+        let lacking = lacking::read(reader, &table).await?;
+        all.push(Counted { at, folders: table.folders.len() as u64, messages, lacking });
     }
     Ok(all)
 }

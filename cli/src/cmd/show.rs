@@ -7,6 +7,7 @@ use crate::host::{Outcome, Trouble};
 use crate::output::{self, OutputError};
 use cylinder_core::archive::read::Reader;
 use cylinder_core::error::Error;
+use cylinder_core::escape::Shown;
 use cylinder_core::guid::Guid;
 use cylinder_core::restore::select;
 use cylinder_core::view::{self, When};
@@ -63,10 +64,15 @@ async fn resolve(reader: &Reader, word: &str, when: When) -> Result<Guid, Error>
     };
     let at = view::snapshot(reader, when).await?;
     let table = reader.table(&at).await?;
-    let view = view::folder(reader, select::find(&table, folder.as_bytes())?).await?;
+    let row = select::find(&table, folder.as_bytes())?;
+    let other = row.missing.iter().find(|missing| missing.uid == uid).and_then(|missing| missing.found);
+    if let Some(other) = other {
+        eprintln!("cylinder: {}/{uid}: other content than the index describes: {other}", Shown(folder.as_bytes()));
+    }
+    let view = view::folder(reader, row).await?;
     let found = view.messages.iter().find(|m| m.record.uid.0 == uid);
     found
-        .map(|m| m.guid)
+        .map(|m| other.unwrap_or(m.guid))
         .ok_or_else(|| Error::Refused(format!("snapshot {} has no message {uid} in this folder", at.commit.number)))
 }
 

@@ -186,18 +186,24 @@ pub enum Lack {
     FileLost,
     /// The server has it, and it could not be saved.
     NotSaved,
-    /// The server has its entry, and what lies on its disk cannot be read.
+    /// Its entry in the server's mailboxes.db could not be read, or its files could not be looked at.
     Unreadable,
+    /// It is saved without the names of its keywords: its cyrus.header was damaged on the server.
+    HeaderLost,
+    /// It is no folder but a file of the user, such as `meta/quota/user.anna`, and was damaged on the server.
+    FileDamaged,
     /// A word of a newer version.
     Other(String),
 }
 
 impl Lack {
-    const ALL: [(Lack, &'static str); 4] = [
+    const ALL: [(Lack, &'static str); 6] = [
         (Lack::IndexLost, "index-lost"),
         (Lack::FileLost, "file-lost"),
         (Lack::NotSaved, "not-saved"),
         (Lack::Unreadable, "unreadable"),
+        (Lack::HeaderLost, "header-lost"),
+        (Lack::FileDamaged, "file-damaged"),
     ];
 
     /// The word in the table.
@@ -219,7 +225,7 @@ impl Lack {
 /// [`FolderRow`] of this name too, whatever came since the state in that row.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct LackingRow {
-    /// Internal name relative to the owner.
+    /// Internal name relative to the owner; of a file ([`Lack::FileDamaged`]) its name in the archive.
     pub name: Vec<u8>,
     /// Why.
     pub why: Lack,

@@ -3,7 +3,8 @@
 //! Pure: a function of the last snapshot's table and of what a stat pass showed. What must not come in: reading anything.
 
 use crate::archive::record::{FolderRow, StateContent, StateRow, Table};
-use crate::source::capture::{Want, Wanted};
+use crate::cyrus::mailboxes;
+use crate::source::capture::{OWN_ID, Want, Wanted};
 use crate::source::{Folder, MetaFile, Pass, State, StateKind};
 use alloc::collections::BTreeSet;
 use alloc::collections::btree_map::{BTreeMap, Entry};
@@ -28,9 +29,11 @@ impl Changes {
 /// Compares a pass with the last snapshot. `annotated` are the folders whose records of annotations.db have changed.
 pub fn compare(table: &Table, pass: &Pass, annotated: &BTreeSet<Vec<u8>>) -> Changes {
     let mut changes = Changes::default();
+    let lacking: BTreeSet<&[u8]> = table.lacking.iter().map(|row| &row.name[..]).collect();
     for folder in &pass.folders {
+        let is_to_be_read = annotated.contains(&folder.name) || lacking.contains(&folder.name[..]);
         let want = match row_of(table, folder) {
-            Some(row) if !annotated.contains(&folder.name) => want(row, folder),
+            Some(row) if !is_to_be_read => want(row, folder),
             Some(_) => Some(Want::Read),
             None => {
                 changes.names = true;
@@ -41,7 +44,8 @@ pub fn compare(table: &Table, pass: &Pass, annotated: &BTreeSet<Vec<u8>>) -> Cha
             changes.wanted.folders.insert(folder.name.clone(), want);
         }
     }
-    changes.names |= table.folders.iter().any(|row| !has_folder(pass, &row.name));
+    // What lacks is looked for again each time.
+    changes.names |= !lacking.is_empty() || table.folders.iter().any(|row| !has_folder(pass, &row.name));
     for state in &pass.states {
         match (state_row(table, &state.name), &state.what) {
             (Some(row), StateKind::Link(target)) => changes.names |= !is_link_to(row, target),
@@ -60,7 +64,8 @@ pub fn compare(table: &Table, pass: &Pass, annotated: &BTreeSet<Vec<u8>>) -> Cha
 /// The row of the last snapshot that is this folder under this name.
 pub fn row_of<'a>(table: &'a Table, folder: &Folder) -> Option<&'a FolderRow> {
     let row = table.folder(&folder.name)?;
-    let same = folder.id.as_ref().is_none_or(|id| *id == row.id);
+    // One whose entry has another id than its files was saved under either.
+    let same = folder.id.as_ref().is_none_or(|id| *id == row.id) || (!row.entry.is_empty() && row.entry == folder.entry);
     same.then_some(row)
 }
 
@@ -71,7 +76,15 @@ pub fn state_row<'a>(table: &'a Table, name: &[u8]) -> Option<&'a StateRow> {
 
 /// True if the pass could have seen this file. `meta/mailboxes` is made from database records, and is none.
 pub fn is_seen_by_pass(pass: &Pass, name: &[u8]) -> bool {
-    name != super::MAILBOXES && (!pass.partial || [&b"meta/seen"[..], b"meta/sub"].contains(&name))
+    // Of which folders the records are is another question than where files lie.
+    name != super::MAILBOXES && !is_headless(pass) && (!pass.partial || [&b"meta/seen"[..], b"meta/sub"].contains(&name))
+}
+
+/// True if the pass has folders of a user and not the INBOX, by whose entry the user's own files are found: what is not seen of
+/// them is not gone.
+pub fn is_headless(pass: &Pass) -> bool {
+    let has = |what: fn(&[u8]) -> bool| pass.folders.iter().any(|folder| what(&folder.name));
+    has(|name| name.starts_with(b"INBOX.")) && !has(|name| name == b"INBOX")
 }
 
 /// True if the server has a folder of this name, be its entry readable or not.
@@ -94,6 +107,15 @@ pub fn twins(table: &Table) -> Vec<(&FolderRow, &FolderRow)> {
         }
     }
     twins
+}
+
+/// Folders that are saved under another uniqueid than mailboxes.db and cyrus.header both give, with the id in mailboxes.db.
+pub fn strangers(table: &Table) -> impl Iterator<Item = (&FolderRow, Option<Vec<u8>>)> {
+    table.folders.iter().filter_map(|row| {
+        let entry = mailboxes::parse(&row.entry).ok().and_then(|entry| entry.uniqueid).filter(|id| !id.is_empty());
+        let is_strange = row.id.starts_with(OWN_ID) || entry.as_ref().is_some_and(|id| *id != row.id);
+        is_strange.then_some((row, entry))
+    })
 }
 
 /// True if the row is a link with this target.

@@ -16,16 +16,20 @@ pub mod report;
 
 use crate::archive::append::{self, Writer};
 use crate::archive::read::{End, Reader};
-use crate::archive::record::{Alarm as AlarmMark, CommitFacts, DatabaseRow, FileRow, FolderRow, StateContent, StateRow, Table};
+use crate::archive::record::{
+    Alarm as AlarmMark, CommitFacts, DatabaseRow, FileRow, FolderRow, Lack, LackingRow, StateContent, StateRow, Table,
+};
 use crate::cyrus::db::flat;
-use crate::cyrus::index::Index;
+use crate::cyrus::header;
+use crate::cyrus::index::{Index, USER_FLAGS_MAX};
 use crate::cyrus::names::Owner;
+use crate::cyrus::quota;
 use crate::error::{Damage, Error, Fault};
 use crate::escape::{percent, unpercent};
 use crate::guid::Guid;
 use crate::io::{Event, Io, Place};
 use crate::pull::Origin;
-use crate::source::capture::{Capture, Captured, Want, Wanted};
+use crate::source::capture::{Capture, Captured, META_MAX, STATE_MAX, Want, Wanted};
 use crate::source::pass::quota_name;
 use crate::source::{Ask, Folder, MAILBOX_ANNOTATIONS, MetaFile, Pass, QUOTA_ROOTS_MAX, State, StateKind};
 use crate::time::Time;
@@ -83,6 +87,7 @@ impl Prepared {
             quota_roots: names.filter_map(unpercent).take(QUOTA_ROOTS_MAX).collect(),
             annotate: !self.old.folders.is_empty(),
             annotations_db: self.old.database("annotations"),
+            inbox: self.old.folder(INBOX).map(|row| (row.id.clone(), row.entry.clone())),
         }
     }
 
@@ -201,8 +206,7 @@ impl Run<'_, '_> {
             // Written down once; until somebody has looked at it, that is enough.
             Ok(Look::Vanished) if !alarmed => None,
             Ok(_) => {
-                let twins = compare::twins(&self.old).into_iter().map(twin).collect::<Vec<_>>();
-                twins.into_iter().for_each(|twin| self.report.problem(twin));
+                odd(&self.old).into_iter().for_each(|problem| self.report.problem(problem));
                 if let Some(reader) = reader {
                     self.leave(reader).await?;
                 }
@@ -515,14 +519,7 @@ impl Run<'_, '_> {
                 next.table.folders.push(FolderRow { entry: compare::entry(folder, Some(row)).to_vec(), young, ..row.clone() });
             }
         }
-        let mut unseen = 0;
-        for (name, error) in capture.failed.iter().chain(capture.pass.unreadable.iter().map(|(n, e)| (n, e))) {
-            self.report.problem(Problem::Folder { folder: name.clone(), error: error.clone() });
-            if let Some(row) = self.stays(&capture.pass, name, &next.table) {
-                unseen = row.exists.saturating_add(row.expunged).saturating_add(unseen);
-                next.table.folders.push(row);
-            }
-        }
+        let unseen = self.failures(capture, &mut next.table);
         next.table.folders.sort_by(|a, b| a.name.cmp(&b.name));
         next.table.folders.dedup_by(|a, b| a.name == b.name);
         self.links(writer, &mut next).await?;
@@ -530,8 +527,9 @@ impl Run<'_, '_> {
         self.report.folders_changed = capture.folders.len() as u64;
         self.report.messages = visible(&next.table);
         self.alarm(messages_of(&next.table).saturating_sub(unseen));
-        compare::twins(&next.table).into_iter().for_each(|twins| self.report.problem(twin(twins)));
-        let same = next.table.folders == self.old.folders && next.table.states == self.old.states;
+        odd(&next.table).into_iter().for_each(|problem| self.report.problem(problem));
+        let same = (&next.table.folders, &next.table.states, &next.table.lacking)
+            == (&self.old.folders, &self.old.states, &self.old.lacking);
         let news = self.report.alarm.is_some() && !alarmed;
         if same && !news && !self.is_stale && !writer.has_appended() {
             return Ok(());
@@ -543,6 +541,29 @@ impl Run<'_, '_> {
             next.table.databases.push(DatabaseRow { name: String::from("annotations"), tuple });
         }
         self.commit(writer, next.table, next.dead).await
+    }
+
+    /// Reports folders that could not be saved, and writes down that they lack. Of those that the archive has, the old state
+    /// stays; gives how many messages that has.
+    fn failures(&mut self, capture: &Capture, table: &mut Table) -> u64 {
+        let pass = &capture.pass;
+        let mut failures: Vec<(&[u8], Error, Lack)> = Vec::new();
+        failures.extend(capture.failed.iter().map(|(name, error)| (&name[..], error.clone(), Lack::NotSaved)));
+        failures.extend(pass.unreadable.iter().map(|(name, error)| (&name[..], error.clone(), Lack::Unreadable)));
+        if compare::is_headless(pass) && !pass.unreadable.iter().any(|(name, _)| name == INBOX) {
+            failures.push((INBOX, Error::Refused(String::from(HEADLESS)), Lack::NotSaved));
+        }
+        let mut unseen = 0;
+        for (name, error, why) in failures {
+            self.report.problem(Problem::Folder { folder: name.to_vec(), error });
+            let id = pass.folders.iter().find(|folder| folder.name == name).and_then(|folder| folder.id.clone());
+            table.lacking.push(LackingRow { name: name.to_vec(), why, id });
+            if let Some(row) = self.stays(pass, name, table) {
+                unseen = row.exists.saturating_add(row.expunged).saturating_add(unseen);
+                table.folders.push(row);
+            }
+        }
+        unseen
     }
 
     /// What there is of a folder that could not be read. It lives, as far as anybody knows: what the archive has of it stays as
@@ -615,9 +636,13 @@ impl Run<'_, '_> {
             missing: bodies.missing,
             ..FolderRow::default()
         };
+        let (kept, problem) = self.header(writer, capture, captured, old, next).await?;
+        problem.into_iter().for_each(|problem| self.report.problem(problem));
         let mut contents: Vec<(&str, Vec<u8>, FileTuple)> = Vec::new();
         for (file, tuple) in MetaFile::ALL.into_iter().zip(folder.tuples) {
-            if let Some(bytes) = capture.load(self.io, &folder.name, file).await? {
+            if let Some(kept) = kept.as_ref().filter(|_| file == MetaFile::Header) {
+                row.files.push(FileRow { tuple: FileTuple::default(), ..kept.clone() });
+            } else if let Some(bytes) = capture.load(self.io, &folder.name, file).await? {
                 if file == MetaFile::Index
                     && let Ok(index) = Index::parse(&bytes)
                 {
@@ -648,6 +673,7 @@ impl Run<'_, '_> {
             };
             row.files.push(FileRow { name: String::from(name), tuple, sha1, at });
         }
+        row.files.sort_by_key(|file| MetaFile::ALL.iter().position(|meta| meta.name() == file.name).unwrap_or(usize::MAX));
         for had in old.map_or(&[][..], |row| &row.files) {
             if row.file(&had.name).is_none() {
                 next.lose(had.tuple.size);
@@ -655,6 +681,47 @@ impl Run<'_, '_> {
             }
         }
         Ok(row)
+    }
+
+    /// Looks at a cyrus.header, and tells if it cannot be read. The last good one of this folder stands in its place, if the archive has one;
+    /// what it does not name of the keywords that are in use lacks.
+    async fn header(
+        &self,
+        writer: &Writer,
+        capture: &Capture,
+        captured: &Captured,
+        old: Option<&FolderRow>,
+        next: &mut Next,
+    ) -> Result<(Option<FileRow>, Option<Problem>), Error> {
+        let name = &captured.folder.name;
+        let damage = match capture.load(self.io, name, MetaFile::Header).await? {
+            Some(bytes) => match header::parse(&bytes) {
+                Ok(_) => return Ok((None, None)),
+                Err(damage) => Error::from(damage),
+            },
+            // No server is without it; the protocol of another host may not show it.
+            None if capture.pass.partial => return Ok((None, None)),
+            None => Error::world("open", captured.folder.paths.meta[1].shown(), Fault::NotFound),
+        };
+        let had = old.and_then(|row| row.file(MetaFile::Header.name()));
+        let names = match had.and_then(|file| file.at.location()) {
+            Some(at) => header::parse(&writer.read_entry(at, META_MAX).await?).ok().map(|header| header.user_flags),
+            None => None,
+        };
+        let is_kept = names.is_some();
+        let names = names.unwrap_or_default();
+        let mut is_named = true;
+        for file in INDEXES {
+            let Some(bytes) = capture.load(self.io, name, file).await? else { continue };
+            let Ok(index) = parse_index(file, &bytes) else { continue };
+            let lacks = |n: usize| names.get(n).is_none_or(Option::is_none);
+            is_named &= !index.records().flatten().any(|r| (0..USER_FLAGS_MAX).any(|n| r.user_flag(n) && lacks(n)));
+        }
+        if !is_named {
+            next.table.lacking.push(LackingRow { name: name.clone(), why: Lack::HeaderLost, id: Some(captured.id.clone()) });
+        }
+        let problem = Problem::Header { folder: name.clone(), error: damage, is_kept };
+        Ok((had.filter(|_| is_kept).cloned(), Some(problem)))
     }
 
     /// Links for names that are new or mean another folder, tombstones for names that are gone.
@@ -708,6 +775,8 @@ impl Run<'_, '_> {
             }
         }
         next.table.states.sort_by(|a, b| a.name.cmp(&b.name));
+        next.table.lacking.sort();
+        next.table.lacking.dedup();
         Ok(())
     }
 
@@ -731,10 +800,38 @@ impl Run<'_, '_> {
             StateKind::File(_) => {
                 // One that vanished between the look and the reading is as good as gone.
                 let Some((bytes, tuple)) = capture.states.get(&state.name) else { return Ok(old.cloned()) };
+                if let Err(damage) = look_at(&state.name, bytes) {
+                    return self.damaged(writer, state, (bytes, damage), next).await.map(Some);
+                }
                 let content = self.content(writer, &state.name, old, bytes, tuple.map(|t| t.mtime), next).await?;
                 Ok(Some(StateRow { name: state.name.clone(), tuple: *tuple, content }))
             }
         }
+    }
+
+    /// Reports a user file that is damaged on the server. The last good one stays, if the archive has one.
+    async fn damaged(
+        &mut self,
+        writer: &mut Writer,
+        state: &State,
+        (bytes, damage): (&[u8], Damage),
+        next: &mut Next,
+    ) -> Result<StateRow, Error> {
+        let error = Error::from(Damage { object: state.place.shown(), ..damage });
+        let old = state_row(&self.old, &state.name).cloned();
+        if let Some(old) = &old
+            && let StateContent::File { at, .. } = &old.content
+            && let Some(at) = at.location()
+            && look_at(&state.name, &writer.read_entry(at, STATE_MAX).await?).is_ok()
+        {
+            self.report.problem(Problem::Damaged { name: state.name.clone(), error, is_kept: true });
+            // Without a tuple it is looked at again, and told again, by each run.
+            return Ok(StateRow { tuple: None, ..old.clone() });
+        }
+        self.report.problem(Problem::Damaged { name: state.name.clone(), error, is_kept: false });
+        next.table.lacking.push(LackingRow { name: state.name.clone(), why: Lack::FileDamaged, id: None });
+        let content = self.content(writer, &state.name, old.as_ref(), bytes, None, next).await?;
+        Ok(StateRow { name: state.name.clone(), tuple: None, content })
     }
 
     /// Appends a user file unless the archive has this content of it.
@@ -779,6 +876,11 @@ impl Run<'_, '_> {
 
 use crate::source::Tuple as FileTuple;
 
+/// Whether a user file can be read by whoever restores it. Of those that only a server reads nothing is known.
+fn look_at(name: &[u8], bytes: &[u8]) -> Result<(), Damage> {
+    if name.starts_with(b"meta/quota/") { quota::parse(bytes).map(drop) } else { Ok(()) }
+}
+
 /// The files that list messages.
 const INDEXES: [MetaFile; 2] = [MetaFile::Index, MetaFile::Expunge];
 
@@ -796,8 +898,21 @@ fn remembered(capture: &Capture, captured: &Captured, file: MetaFile, tuple: Opt
     tuple.filter(|_| file != MetaFile::Header || !captured.quota_root.as_ref().is_some_and(is_lost))
 }
 
-fn twin((row, other): (&FolderRow, &FolderRow)) -> Problem {
-    Problem::Twin { folder: row.name.clone(), other: other.name.clone(), id: row.id.clone() }
+const INBOX: &[u8] = b"INBOX";
+
+/// Why a user without an INBOX is a failure.
+const HEADLESS: &str = "mailboxes.db has no entry of it on this server, though the user has folders below it; \
+    `ctl_mboxlist` or a backup of mailboxes.db brings the entry back";
+
+/// What every run tells of a state, although it is saved.
+fn odd(table: &Table) -> Vec<Problem> {
+    let twin = |(row, other): (&FolderRow, &FolderRow)| Problem::Twin {
+        folder: row.name.clone(),
+        other: other.name.clone(),
+        id: row.id.clone(),
+    };
+    let identity = |(row, entry): (&FolderRow, _)| Problem::Identity { folder: row.name.clone(), entry, id: row.id.clone() };
+    compare::twins(table).into_iter().map(twin).chain(compare::strangers(table).map(identity)).collect()
 }
 
 // Tables come from an archive, and their numbers may be any.

@@ -131,6 +131,33 @@ pub enum Problem {
         /// What is wrong.
         error: Error,
     },
+    /// A folder whose cyrus.header cannot be read, or is not there: it has the names of the keywords.
+    Header {
+        /// The folder's name.
+        folder: Vec<u8>,
+        /// What is wrong.
+        error: Error,
+        /// That of an earlier snapshot stands in its place.
+        is_kept: bool,
+    },
+    /// A file of the user that is damaged on the server.
+    Damaged {
+        /// Its name in the archive.
+        name: Vec<u8>,
+        /// What is wrong.
+        error: Error,
+        /// That of an earlier snapshot stands in its place; else it is saved as it lies.
+        is_kept: bool,
+    },
+    /// A folder to which mailboxes.db and cyrus.header give no uniqueid, or two. It is saved, under the one that is told.
+    Identity {
+        /// The folder's name.
+        folder: Vec<u8>,
+        /// The uniqueid in mailboxes.db, if there is one.
+        entry: Option<Vec<u8>>,
+        /// The uniqueid under which it is saved.
+        id: Vec<u8>,
+    },
     /// A folder with the uniqueid of another. Both are saved, and Cylinder tells them apart; but entries of the archive are
     /// named by uniqueid, so that a tar program extracts the metadata of only one.
     Twin {

@@ -13,7 +13,7 @@ use super::absent::{self, Seen};
 use super::fields;
 use super::recovered;
 use crate::archive::read::{CommitAt, Reader};
-use crate::archive::record::{Absence, FolderRow, LackingRow, MessageAt, StateContent, Table};
+use crate::archive::record::{Absence, FolderRow, Lack, LackingRow, MessageAt, StateContent, Table};
 use crate::cyrus::annotations::{self, OWNER_TOKEN};
 use crate::cyrus::db::{Db, Order, Trouble, flat, pages::Pages};
 use crate::cyrus::header::Header;
@@ -385,11 +385,11 @@ impl<'a> Selection<'a> {
         &self.locations
     }
 
-    /// What the snapshot is known to lack of the folders in the scope. Each way of restoring must name it: not all that was
+    /// The folders that the snapshot is known to lack, of those in the scope; with all, files of the user too. Each way of restoring must name it: not all that was
     /// asked for is there.
     pub fn lacking(&self) -> Vec<Lacking> {
         let is_meant = |lacking: &Lacking| is_in_scope(&self.owner, &self.table, &self.wish, &lacking.folder);
-        lacking::of(&self.table).into_iter().filter(is_meant).collect()
+        lacking::folders(&self.table).into_iter().filter(is_meant).collect()
     }
 
     /// How many folders are in the scope, those that turn out to have no selected message among them.
@@ -660,6 +660,8 @@ impl UserData {
             // is one of the server that was backed up, which may have read names otherwise than the one that `naming` is of.
             let is_own = naming.is_of(owner, &root) || Naming::default().is_of(owner, &root);
             match quota::parse(&file.content) {
+                // Cyrus reads an empty file as no limit.
+                _ if file.content.is_empty() => {}
                 Ok(quota) if is_own => self.quotas.push((root, quota)),
                 Ok(_) => {}
                 Err(damage) => self.problems.push(damage.into()),
@@ -723,7 +725,7 @@ impl UserData {
 pub(super) type Pair = (Vec<u8>, Vec<u8>);
 
 /// All records of a database file; what cannot be read is told, and what comes before it is kept.
-pub(super) fn records(name: &str, bytes: &[u8], problems: &mut Vec<Error>) -> Vec<Pair> {
+pub(crate) fn records(name: &str, bytes: &[u8], problems: &mut Vec<Error>) -> Vec<Pair> {
     if bytes.is_empty() {
         return Vec::new();
     }
@@ -796,7 +798,9 @@ fn in_scope(owner: &Owner, table: &Table, wish: &Wish) -> Result<Vec<usize>, Err
 
 /// True if the folder of this name is meant, be it in the snapshot or lacking.
 fn is_in_scope(owner: &Owner, table: &Table, wish: &Wish, folder: &[u8]) -> bool {
+    let is_file = table.lacking.iter().any(|row| row.name == folder && row.why == Lack::FileDamaged);
     match &wish.scope {
+        Scope::All if is_file => !wish.is_filtered(),
         Scope::All => wish.kind != Kind::Visible || !is_deleted_folder(owner, folder),
         Scope::Recovered => true,
         Scope::Folders(names) => names.iter().any(|name| is_named(folder, name)),
@@ -830,7 +834,7 @@ pub fn find<'t>(table: &'t Table, folder: &[u8]) -> Result<&'t FolderRow, Error>
     let row = table.folder(folder).or_else(|| table.folders.iter().find(by_text));
     row.ok_or_else(|| {
         let folder_shown = Shown(folder);
-        Error::Refused(match lacking::of(table).into_iter().find(|lacking| is_named(&lacking.folder, folder)) {
+        Error::Refused(match lacking::folders(table).into_iter().find(|lacking| is_named(&lacking.folder, folder)) {
             Some(Lacking { why, next, .. }) => format!("this snapshot lacks the folder `{folder_shown}`: {why}; {next}"),
             None => format!("there is no folder `{folder_shown}` in this snapshot; `cylinder list USER` lists all"),
         })

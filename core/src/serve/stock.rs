@@ -245,7 +245,10 @@ impl Session<'_> {
         let Some(user) = user else { return Ok(Vec::new()) };
         let inbox = self.site.naming().inbox(user).map_err(trouble)?;
         let inbox = self.site.find(self.io, &inbox).await.map_err(trouble)?;
-        let files = self.site.user_files(&Owner::User(user.to_vec()), inbox.as_ref()).map_err(trouble)?;
+        let files = self
+            .site
+            .user_files(&Owner::User(user.to_vec()), inbox.as_ref().map(crate::source::site::Inbox::from))
+            .map_err(trouble)?;
         let mut found = Vec::new();
         for known in ["seen", "sub"] {
             let full = format!("meta/{known}").into_bytes();

@@ -17,6 +17,7 @@ use super::{Ask, Folder, MetaFile, Pass, State, StateKind, Tuple};
 use crate::cyrus::names::Owner;
 use crate::cyrus::{header, index};
 use crate::error::{Damage, Error, Fault};
+use crate::guid::Guid;
 use crate::io::{FileId, Io, Place};
 use crate::time::{Span, Time};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -198,7 +199,7 @@ pub async fn capture(
     wanted: &Wanted,
     ask: &Ask,
 ) -> Result<Capture, Error> {
-    let mut work = Work { site, owner, first, wanted, ask, out: Capture::default(), rechecked: BTreeMap::new() };
+    let mut work = Work::new(site, owner, first, wanted, ask);
     let deadline = io.now().plus(work.site.patience().wait);
     settle(io, newest(first, wanted), resolution(first)).await?;
     let mut fruitless = 0;
@@ -225,8 +226,7 @@ pub async fn capture_folder(site: &mut Site, io: &Io, owner: &Owner, folder: &Fo
     let first = Pass { folders: alloc::vec![folder.clone()], ..Pass::default() };
     let (wanted, ask) = (Wanted::default(), Ask::default());
     let deadline = io.now().plus(site.patience().wait);
-    let mut work =
-        Work { site, owner, first: &first, wanted: &wanted, ask: &ask, out: Capture::default(), rechecked: BTreeMap::new() };
+    let mut work = Work::new(site, owner, &first, &wanted, &ask);
     let result = loop {
         match work.one(io, folder, deadline).await {
             Err(Error::Busy { .. }) if io.now() < deadline => {}
@@ -252,6 +252,8 @@ struct Work<'a> {
     out: Capture,
     /// Folders that were rechecked and found unchanged, as they were then.
     rechecked: BTreeMap<Vec<u8>, Folder>,
+    /// Folders whose files did not belong to their entries, as they were then.
+    strange: BTreeMap<Vec<u8>, Folder>,
 }
 
 /// One hold of the user lock.
@@ -276,7 +278,12 @@ impl Hold {
     }
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(site: &'a mut Site, owner: &'a Owner, first: &'a Pass, wanted: &'a Wanted, ask: &'a Ask) -> Work<'a> {
+        let (rechecked, strange) = (BTreeMap::new(), BTreeMap::new());
+        Work { site, owner, first, wanted, ask, out: Capture::default(), rechecked, strange }
+    }
+
     /// One look under locks. True when the set is complete and of one moment.
     async fn round(&mut self, io: &Io, deadline: Time) -> Result<bool, Error> {
         let (locks, hold) = self.begin(io, deadline).await?;
@@ -289,7 +296,10 @@ impl Work<'_> {
     async fn one(&mut self, io: &Io, folder: &Folder, deadline: Time) -> Result<(), Error> {
         let (clock, _) = clock(io).await?;
         let (locks, hold) = self.begin(io, deadline).await?;
-        let result = self.read_folder(io, folder, Want::Read, &hold, clock, Span(0)).await;
+        let mut result = self.read_folder(io, folder, Want::Read, &hold, clock, Span(0)).await;
+        if matches!(result, Ok(false)) && self.strange.contains_key(&folder.name) {
+            result = self.read_folder(io, folder, Want::Read, &hold, clock, Span(0)).await;
+        }
         self.end(io, locks, &hold).await;
         result.map(|_| ())
     }
@@ -468,12 +478,13 @@ impl Work<'_> {
         let mut files = Vec::new();
         let bytes = read_locked_file(io, locks.index, place).await?;
         // With a damaged header no record can be found: what the archive has of this folder must not give way to nothing.
-        if index::peek(&bytes).map_err(|d| at(d, place))?.is_deleted() {
+        let peek = index::peek(&bytes).map_err(|d| at(d, place))?;
+        if peek.is_deleted() {
             return Ok(Seen::Vanished);
         }
         files.push((MetaFile::Index, self.out.keep(io, bytes).await?));
         let mut id = folder.id.clone();
-        let mut quota_root = None;
+        let (mut quota_root, mut is_nameless) = (None, false);
         for (file, place) in folder.paths.possible().skip(1) {
             let bytes = match io.read_whole(place, META_MAX, Vec::new()).await {
                 Ok((bytes, _)) => bytes,
@@ -483,21 +494,34 @@ impl Work<'_> {
             if file == MetaFile::Header
                 && let Ok(header) = header::parse(&bytes)
             {
-                if id.is_some() && !header.uniqueid.is_empty() && id.as_ref() != Some(&header.uniqueid) {
-                    return Ok(Seen::Vanished);
+                if id.as_ref().is_some_and(|id| !header.uniqueid.is_empty() && *id != header.uniqueid) {
+                    if !self.is_settled(&folder) {
+                        return Ok(Seen::Vanished);
+                    }
+                    // The server knows the folder's content by the one in the header, unless that is another folder's.
+                    if !self.first.folders.iter().any(|other| other.id.as_ref() == Some(&header.uniqueid)) {
+                        id = None;
+                    }
                 }
-                id = id.or(Some(header.uniqueid));
+                is_nameless = header.uniqueid.is_empty();
+                id = id.or(Some(header.uniqueid)).filter(|id| !id.is_empty());
                 quota_root = header.quotaroot;
             }
             files.push((file, self.out.keep(io, bytes).await?));
         }
-        let Some(id) = id.filter(|id| !id.is_empty()) else {
+        let Some(id) = id.or_else(|| is_nameless.then(|| own_id(&folder, peek.uidvalidity))) else {
             let place = &folder.paths.meta[1];
             return Err(at(Damage::new("cyrus.header", 0, "uniqueid", "none", "a uniqueid, here or in mailboxes.db"), place));
         };
         let annotations = self.site.mailbox_annotations(io, &folder, &id).await?;
         let young = folder.tuples.iter().flatten().any(|t| is_young(t, clock, coarse));
         Ok(Seen::Read(alloc::boxed::Box::new(Captured { folder, id, quota_root, annotations, young, files })))
+    }
+
+    /// True if this folder's files did not belong to its entry at the last look either, and nothing has changed since: so it is
+    /// no movement.
+    fn is_settled(&mut self, folder: &Folder) -> bool {
+        self.strange.insert(folder.name.clone(), folder.clone()).is_some_and(|before| is_as(&before, folder))
     }
 
     /// Reads the user files that are wanted, or that changed since the first pass.
@@ -521,6 +545,15 @@ impl Work<'_> {
             }
         }
     }
+}
+
+/// What uniqueids begin with that are ours: of folders to which the server gives none.
+pub const OWN_ID: &[u8] = b"cylinder-";
+
+/// A uniqueid for a folder that has none, the same in each run as long as the folder has its name and is not made anew.
+fn own_id(folder: &Folder, uidvalidity: u32) -> Vec<u8> {
+    let seed = [&folder.key[..], b"\0", &uidvalidity.to_be_bytes()].concat();
+    [OWN_ID, &Guid::of(&seed).to_hex().as_bytes()[..24]].concat()
 }
 
 /// What reading one folder came to.

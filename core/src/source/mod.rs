@@ -131,6 +131,9 @@ pub struct Ask {
     pub annotate: bool,
     /// The tuple of annotations.db that is known.
     pub annotations_db: Option<Tuple>,
+    /// uniqueid and entry in mailboxes.db that the INBOX had, by which the user's own files are found if it has none now. Not
+    /// asked of another host: that looks for no files of an INBOX that it does not have.
+    pub inbox: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What one look at a user showed.

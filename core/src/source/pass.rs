@@ -2,7 +2,7 @@
 //!
 //! The cost is a few pages of mailboxes.db and one stat for each metadata file. What must not come in: locks on mailboxes.
 
-use super::site::Site;
+use super::site::{Inbox, Site};
 use super::{Ask, Folder, Pass, QUOTA_ROOTS_MAX, State, StateKind, Tuple};
 use crate::cyrus::names::Owner;
 use crate::error::{Error, Fault};
@@ -22,10 +22,12 @@ const FOLDERS_AT_ONCE: usize = 1024;
 pub async fn pass(site: &mut Site, io: &Io, owner: &Owner, ask: &Ask) -> Result<Pass, Error> {
     let Pass { mut folders, mut unreadable, .. } = site.folders(io, owner).await?;
     fill_tuples(io, &mut folders, &mut unreadable).await?;
-    let inbox = folders.iter().find(|f| f.name == b"INBOX").cloned();
+    let inbox = folders.iter().find(|f| f.name == b"INBOX").map(Inbox::from);
+    // An INBOX that has lost its entry: its owner's files lie where they lay.
+    let inbox = inbox.or_else(|| ask.inbox.as_ref().map(|(id, entry)| Inbox { id: Some(id), entry }));
     let mut states = Vec::new();
     if !folders.is_empty() {
-        let mut candidates = site.user_files(owner, inbox.as_ref())?;
+        let mut candidates = site.user_files(owner, inbox)?;
         for root in &ask.quota_roots {
             candidates.push((quota_name(root), site.quota_file(root)?));
         }
@@ -33,7 +35,7 @@ pub async fn pass(site: &mut Site, io: &Io, owner: &Owner, ask: &Ask) -> Result<
         candidates.sort();
         candidates.dedup();
         states = present_files(io, candidates).await?;
-        if let Some(dir) = site.sieve_dir(owner, inbox.as_ref())? {
+        if let Some(dir) = site.sieve_dir(owner, inbox)? {
             sieve(io, &dir, &mut states).await?;
         }
         states.sort_by(|a, b| a.name.cmp(&b.name));

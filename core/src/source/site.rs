@@ -58,6 +58,21 @@ pub struct LockPlan {
     pub folders: FolderLock,
 }
 
+/// What is known of an INBOX, by which its owner's own files are found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Inbox<'a> {
+    /// uniqueid, if mailboxes.db tells it.
+    pub id: Option<&'a [u8]>,
+    /// The raw value in mailboxes.db.
+    pub entry: &'a [u8],
+}
+
+impl<'a> From<&'a Folder> for Inbox<'a> {
+    fn from(folder: &'a Folder) -> Inbox<'a> {
+        Inbox { id: folder.id.as_deref(), entry: &folder.entry }
+    }
+}
+
 /// One Cyrus host.
 pub struct Site {
     conf: Conf,
@@ -368,18 +383,21 @@ impl Site {
     }
 
     /// How the owner's own files are found: by the uniqueid of the INBOX where that has its directory by uniqueid.
-    fn home<'a>(&self, owner: &'a Owner, inbox: Option<&'a Folder>) -> Option<Home<'a>> {
+    fn home<'a>(&self, owner: &'a Owner, inbox: Option<Inbox<'a>>) -> Option<Home<'a>> {
         let Owner::User(userid) = owner else { return None };
-        let inbox = inbox?;
-        let by_name = mailboxes::parse(&inbox.entry).is_ok_and(|e| e.has_legacy_dirs(self.style));
-        match &inbox.id {
+        // By name they are found without an INBOX.
+        let Some(Inbox { id, entry }) = inbox else {
+            return (self.style == KeyStyle::Legacy).then_some(Home::Named(userid));
+        };
+        let by_name = mailboxes::parse(entry).is_ok_and(|e| e.has_legacy_dirs(self.style));
+        match id {
             Some(id) if !by_name => Some(Home::Id(id)),
             _ => Some(Home::Named(userid)),
         }
     }
 
     /// The owner's files that are saved, by their names in the archive.
-    pub fn user_files(&self, owner: &Owner, inbox: Option<&Folder>) -> Result<Vec<(Vec<u8>, Place)>, Error> {
+    pub fn user_files(&self, owner: &Owner, inbox: Option<Inbox<'_>>) -> Result<Vec<(Vec<u8>, Place)>, Error> {
         let Some(home) = self.home(owner, inbox) else { return Ok(Vec::new()) };
         let paths = Paths::new(&self.conf)?;
         let mut files = Vec::new();
@@ -390,7 +408,7 @@ impl Site {
     }
 
     /// The directory of the owner's sieve scripts, if the server keeps them.
-    pub fn sieve_dir(&self, owner: &Owner, inbox: Option<&Folder>) -> Result<Option<Place>, Error> {
+    pub fn sieve_dir(&self, owner: &Owner, inbox: Option<Inbox<'_>>) -> Result<Option<Place>, Error> {
         let Some(home) = self.home(owner, inbox) else { return Ok(None) };
         Ok(Paths::new(&self.conf)?.sieve_dir(home)?.map(Place::host))
     }

@@ -114,7 +114,7 @@ impl Ask {
     /// Reads the first line of [`Ask::emit`].
     pub fn parse(words: &Words<'_>) -> Result<Ask, Damage> {
         let annotations_db = if words.get("size").is_some() { Some(words.tuple()?) } else { None };
-        Ok(Ask { quota_roots: Vec::new(), annotate: words.get("annotate").is_some(), annotations_db })
+        Ok(Ask { quota_roots: Vec::new(), annotate: words.get("annotate").is_some(), annotations_db, inbox: None })
     }
 
     /// Takes one of the lines after the first.

@@ -135,8 +135,8 @@ pub fn missing<'f>(
             report.fail(named(message), message.body.why_not().unwrap_or_default());
             continue;
         };
-        if matches!(message.body, Body::Other(_)) {
-            report.fail(named(message), OTHER);
+        if let Some((why, next)) = message.body.trouble(message.row.record.size) {
+            report.fail(named(message), format!("{why}; {next}"));
         }
         match present.get_mut(&at.guid).filter(|count| **count > 0) {
             Some(count) => {
