@@ -570,11 +570,6 @@ impl Session {
                 let acl = mailbox.acl.iter().map(|(who, rights)| format!(" {} {rights}", astring(who))).collect::<String>();
                 return (text_lines(vec![format!("ACL {shown}{acl}")]), ok());
             }
-            "DELETEACL" => {
-                mailbox.acl.remove(&text(1));
-                mailbox.modseq += 1;
-                return done(Ok(()));
-            }
             "SETACL" => {
                 mailbox.acl.insert(text(1), text(2));
                 mailbox.modseq += 1;

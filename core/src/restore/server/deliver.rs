@@ -28,7 +28,7 @@ use crate::guid::Guid;
 use crate::imap::client::{Answer, Client, Fetched, NewMessage, Opened, Refusal, Tag, set};
 use crate::io::{Event, Io};
 use crate::restore::bodies::{Bodies, Last, Next};
-use crate::restore::select::{Body, Folder, Message};
+use crate::restore::select::{Folder, Message};
 use crate::time::Time;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -149,9 +149,6 @@ pub fn missing<'f>(
     }
     out
 }
-
-/// Said of a message that the backup found with other content.
-const OTHER: &str = "was damaged on the server when it was backed up: its content is not what its index described";
 
 /// What a message is called in reports.
 pub fn named(message: &Message) -> String {
@@ -543,6 +540,7 @@ pub fn report_of(folder: &Folder, target: &[u8]) -> FolderReport {
 mod tests {
     use super::*;
     use crate::archive::record::Location;
+    use crate::restore::select::Body;
 
     fn message(uid: u32, content: &[u8], size: u64) -> Message {
         let guid = Guid::of(content);
