@@ -112,7 +112,8 @@ impl HostOptions {
         let locking = if self.offline { Locking::Offline } else { Locking::AsServer };
         let mut site = Site::open(io, conf, self.version, locking, self.patience).await?;
         if self.version.is_none() {
-            site.look_closer(io, version::installed(io).await).await?;
+            // A run over users who have not changed opens no index.
+            site.look_closer(io, version::installed(io).await, false).await?;
         }
         Ok(site)
     }

@@ -58,7 +58,7 @@ fn legacy(user: &str, value: &str) -> Entry {
 #[test]
 fn the_version_is_told_from_what_only_it_writes() {
     use VersionLine::*;
-    for (name, expected) in [("mailboxes-3.2.6.db", V3_2), ("mailboxes-3.10.2.db", V3_6), ("mailboxes-3.12.4.db", V3_6)] {
+    for (name, expected) in [("mailboxes-3.2.6.db", V3_2), ("mailboxes-3.10.2.db", V3_6), ("mailboxes-3.12.4.db", V3_12)] {
         assert_eq!(version_of(&mut host_of(recorded(name))), expected, "{name}");
     }
     let running = legacy("anna", "%(A %(anna lrs) I x P default V 1 C 1 F 1 M 1)");
@@ -201,7 +201,7 @@ fn metadata_of_any_size_are_saved_as_they_are() {
         let notes = host.meta_place(ANNA, "cyrus.annotations");
         let path = String::from_utf8(notes.path).expect("text");
         host.files.insert(path, story::long_mail(n as u64, size));
-        host.files.insert(String::from("/var/lib/cyrus/quota/a/user.anna"), story::long_mail(50 + n as u64, size));
+        host.files.insert(String::from("/var/spool/sieve/a/anna/long.script"), story::long_mail(50 + n as u64, size));
         // An index of more than 2 MiB.
         if n == 0 {
             let copy = Rc::new(story::mail(2, 500));

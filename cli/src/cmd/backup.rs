@@ -389,7 +389,8 @@ fn problem_text(problem: &Problem) -> String {
                     Shown(id)
                 ),
                 None => format!(
-                    "{folder}: has no uniqueid, neither in mailboxes.db nor in cyrus.header; saved under {}, which is ours; `reconstruct` on the server gives it one",
+                    "{folder}: has no uniqueid, neither in mailboxes.db nor in cyrus.header; saved under {}, which is ours; \
+                     `reconstruct` on the server gives it one",
                     Shown(id)
                 ),
             }

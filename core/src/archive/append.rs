@@ -162,7 +162,8 @@ impl Writer {
                 return Err(Error::world("open", place.shown(), fault));
             }
         };
-        let out = Packer::new(&reader.io, file, reader.end, place.shown(), settings);
+        // What a killed run has saved of messages is found right behind the last commit.
+        let out = Packer::new(&reader.io, file, reader.end, place.shown(), settings).messages_first();
         let (settings, messages, notes) = (settings.clone(), Vec::new(), Vec::new());
         let mut writer = Writer { reader, settings, out, lock, messages, notes, keep_aside: false, damage: None, overtaken };
         match writer.prepare().await {
@@ -254,27 +255,17 @@ impl Writer {
 
     /// Appends a metadata file.
     pub async fn file(&mut self, name: &[u8], mtime: Time, content: &[u8], sha1: Guid) -> Result<Slot, Error> {
-        self.messages_first().await?;
         self.out.add(Kind::Meta, name, mtime, content, Some(sha1)).await.map(Slot::Pending)
-    }
-
-    /// Messages stand before the metadata that names them, so that what a killed run has saved of them is found right behind
-    /// the last commit.
-    async fn messages_first(&mut self) -> Result<(), Error> {
-        self.out.good()?;
-        self.out.flush(Kind::Data).await
     }
 
     /// Says that a file is there no longer.
     pub async fn gone(&mut self, name: &[u8]) -> Result<(), Error> {
-        self.messages_first().await?;
         self.out.add(Kind::Meta, name, Time::ZERO, b"", None).await.map(drop)
     }
 
     /// Appends a symbolic link; an empty target makes a tombstone.
     pub async fn link(&mut self, name: &[u8], target: &[u8], mtime: Time) -> Result<Slot, Error> {
         self.out.good()?;
-        self.messages_first().await?;
         let mut header = Vec::new();
         entry::emit_link(&mut header, name, target, mtime);
         self.out.gather(Kind::Meta, &header, b"").await.map(Slot::Pending)

@@ -81,6 +81,7 @@ pub(crate) struct Packer {
     /// Over headers and trailers of all members that were written.
     seams: Sha1,
     pub(crate) failed: Option<Error>,
+    messages_first: bool,
     spare: Vec<Vec<u8>>,
 }
 
@@ -103,8 +104,14 @@ impl Packer {
             raw: 0,
             seams: Sha1::new(),
             failed: None,
+            messages_first: false,
             spare: Vec::new(),
         }
+    }
+
+    /// The same, but no metadata goes before messages that came before it.
+    pub(crate) fn messages_first(self) -> Packer {
+        Packer { messages_first: true, ..self }
     }
 
     /// Closes the file. What was not written is nothing.
@@ -187,7 +194,10 @@ impl Packer {
     }
 
     pub(crate) async fn begin_large(&mut self, kind: Kind, header: &[u8], size: u64) -> Result<u32, Error> {
-        self.flush(kind).await?;
+        if kind == Kind::Meta && self.messages_first {
+            self.flush_batch(Kind::Data).await?;
+        }
+        self.flush_batch(kind).await?;
         let token = self.token();
         self.batch(kind).raw.extend_from_slice(header);
         self.raw += header.len() as u64;
@@ -238,7 +248,14 @@ impl Packer {
     }
 
     /// Sends what was gathered of a kind on its way.
-    pub(super) async fn flush(&mut self, kind: Kind) -> Result<(), Error> {
+    async fn flush(&mut self, kind: Kind) -> Result<(), Error> {
+        if kind == Kind::Meta && self.messages_first && !self.meta.raw.is_empty() {
+            self.flush_batch(Kind::Data).await?;
+        }
+        self.flush_batch(kind).await
+    }
+
+    async fn flush_batch(&mut self, kind: Kind) -> Result<(), Error> {
         if self.batch(kind).raw.is_empty() {
             return Ok(());
         }

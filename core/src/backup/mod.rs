@@ -674,17 +674,15 @@ impl Run<'_, '_> {
             row.files.push(FileRow { name: String::from(name), tuple, sha1, at });
         }
         row.files.sort_by_key(|file| MetaFile::ALL.iter().position(|meta| meta.name() == file.name).unwrap_or(usize::MAX));
-        for had in old.map_or(&[][..], |row| &row.files) {
-            if row.file(&had.name).is_none() {
-                next.lose(had.tuple.size);
-                writer.gone(format!("{dir}{}", had.name).as_bytes()).await?;
-            }
+        for had in old.map_or(&[][..], |row| &row.files).iter().filter(|had| row.file(&had.name).is_none()) {
+            next.lose(had.tuple.size);
+            writer.gone(format!("{dir}{}", had.name).as_bytes()).await?;
         }
         Ok(row)
     }
 
-    /// Looks at a cyrus.header, and tells if it cannot be read. The last good one of this folder stands in its place, if the archive has one;
-    /// what it does not name of the keywords that are in use lacks.
+    /// Looks at a cyrus.header, and tells if it cannot be read. The last good one of this folder stands in its place, if the
+    /// archive has one; what it does not name of the keywords that are in use lacks.
     async fn header(
         &self,
         writer: &Writer,

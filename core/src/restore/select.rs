@@ -385,7 +385,8 @@ impl<'a> Selection<'a> {
         &self.locations
     }
 
-    /// The folders that the snapshot is known to lack, of those in the scope; with all, files of the user too. Each way of restoring must name it: not all that was
+    /// The folders that the snapshot is known to lack, of those in the scope; with all, files of the user too. Each way of
+    /// restoring must name it: not all that was
     /// asked for is there.
     pub fn lacking(&self) -> Vec<Lacking> {
         let is_meant = |lacking: &Lacking| is_in_scope(&self.owner, &self.table, &self.wish, &lacking.folder);

@@ -29,7 +29,7 @@ pub async fn told_by_disk(io: &Io, conf: &[u8]) -> Result<Option<Told>, Error> {
         return Ok(installed);
     }
     let mut site = site::Site::open(io, conf, None, Locking::Offline, Patience::default()).await?;
-    Ok(site.look_closer(io, installed.clone()).await?.or(installed))
+    Ok(site.look_closer(io, installed.clone(), true).await?.or(installed))
 }
 
 /// What the snapshot that is meant tells of the server that it is from: the version that stands in it, or the first one with

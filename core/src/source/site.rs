@@ -149,8 +149,9 @@ impl Site {
     }
 
     /// Takes into account what is installed on the host, unless the databases are of another release, and what the indexes of
-    /// new mailboxes need. Gives what was concluded, and from what; for a version that the caller knew, `None`.
-    pub async fn look_closer(&mut self, io: &Io, installed: Option<Told>) -> Result<Option<Told>, Error> {
+    /// new mailboxes need if `indexes` may be opened. Gives what was concluded, and from what; `None` for a version that the
+    /// caller knew.
+    pub async fn look_closer(&mut self, io: &Io, installed: Option<Told>, indexes: bool) -> Result<Option<Told>, Error> {
         if self.pinned {
             return Ok(None);
         }
@@ -169,7 +170,8 @@ impl Site {
         if sample.is_empty() && shown < VersionLine::V3_12 {
             return Ok(None);
         }
-        let needed = self.newest_index(io, &sample).await.and_then(first_with_index);
+        let newest = if indexes { self.newest_index(io, &sample).await } else { None };
+        let needed = newest.and_then(first_with_index);
         let because = match needed.filter(|needed| *needed > shown && fits(*needed)) {
             Some(_) => "new mailboxes have indexes of its version",
             None => "mailboxes.db and lock files look like it",

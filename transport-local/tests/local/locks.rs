@@ -147,7 +147,7 @@ fn two_descriptors_of_one_process_exclude_each_other() {
         io.lock(first, LockMode::Exclusive).await.unwrap();
         assert_eq!(io.lock(second, LockMode::Exclusive).await, Err(Fault::Busy));
         // The kernel knows no process for a lock of this kind.
-        assert_eq!(io.holder(second, LockMode::Exclusive).await, Ok(None));
+        assert_eq!(io.holder(second, LockMode::Exclusive).await, Ok(Some(String::from("another process"))));
         io.unlock(first).await.unwrap();
         assert_eq!(io.lock(second, LockMode::Exclusive).await, Ok(()));
     });
