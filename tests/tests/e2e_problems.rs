@@ -281,3 +281,53 @@ fn what_damage_took_comes_back_from_the_server() {
     let lost = Guid::of(&message(39)).to_hex();
     assert_eq!((exit, &told["lost"]), (3, &Value::Array(vec![lost.into()])), "{told}");
 }
+
+/// A file of the newest snapshot.
+fn saved(bench: &Bench, name: &str) -> String {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let target = dir.path().join("tree");
+    let ran = bench.cylinder.read(&["extract", "anna", "--quiet", target.to_str().expect("a path")]);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    fs::read_to_string(target.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// Where the server keeps quotas in a database, no limit was saved, and the run ended well; a file of the time before the
+/// database was taken for what the server has.
+#[test]
+fn limits_are_saved_from_the_quota_database_that_the_server_has() {
+    for kind in ["twoskip", "skiplist", "flat"] {
+        let mut bench = Bench::start(Version::V3_6, &[("quota_db", kind)]);
+        append_many(&mut bench.imap, "INBOX", 0, 4);
+        let mut admin = bench.lab.login("cyrus");
+        admin.set_quota("user/anna", "STORAGE 20000 MESSAGE 500");
+        let stale = bench.lab.outside(bench.lab.dir()).join("lib/quota/a/user.anna");
+        fs::create_dir_all(stale.parent().expect("a directory")).expect("directories");
+        write_as_cyrus(&stale, b"0 77\n");
+        bench.cylinder.backup_well("anna");
+        let quota = saved(&bench, "meta/quota/user.anna");
+        assert!(quota.contains("20000") && quota.contains("500"), "{kind}: {quota}");
+        bench.cylinder.backup_nothing("anna");
+        // Another user's limits change the file, and nothing of this user.
+        admin.create("user/bob");
+        admin.set_quota("user/bob", "STORAGE 10");
+        bench.cylinder.backup_nothing("anna");
+        admin.set_quota("user/anna", "STORAGE 30000");
+        bench.cylinder.backup_well("anna");
+        assert!(saved(&bench, "meta/quota/user.anna").contains("30000"), "{kind}");
+    }
+}
+
+/// Limits in an SQL database cannot be read: each run says so, and saves the messages.
+#[test]
+fn limits_that_are_kept_in_an_sql_database_are_a_problem_and_the_messages_are_saved() {
+    let bench = bench();
+    let conf = bench.lab.outside(bench.lab.conf());
+    let text = fs::read_to_string(&conf).expect("imapd.conf");
+    fs::write(&conf, format!("{text}quota_db: sql\n")).expect("imapd.conf");
+    for _ in 0..2 {
+        let told = told(&bench.cylinder.backup(&["anna"]), 3);
+        let what = problem(&told)["what"].as_str().unwrap_or_default().to_owned();
+        assert!(what.contains("quota_db: sql: quotas that are kept there cannot be saved"), "{what}");
+    }
+    has_all(&bench);
+}

@@ -19,8 +19,10 @@ use cylinder_tests::disk::SimDisk;
 use cylinder_tests::drive::{drive, drive_watched};
 use cylinder_tests::host::{CONF, Host};
 use cylinder_tests::local::{ANNA, anna, backup, has, is_good, later, table, world};
+use cylinder_tests::proof::{Store, copy_tree, err, run_for};
 use cylinder_tests::story;
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -269,4 +271,22 @@ fn any_stat() -> Stat {
     let time = Time::default();
     let kind = FileKind::Regular;
     Stat { kind, dev: 1, ino: 1, size: 0, mtime: time, ctime: time, nlink: 1, mode: 0o600, uid: 1, gid: 1 }
+}
+
+/// The server kept its list of mailboxes in an SQL database; a mailboxes.db that was left over was backed up, with exit 0, and
+/// new users and folders were not there.
+#[test]
+fn a_list_of_mailboxes_that_the_server_keeps_elsewhere_is_not_read_from_what_was_left_over() {
+    let store = Store::new();
+    let root = store.beside("root");
+    copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join("data/sample"), &root);
+    let conf = root.join("etc/imapd.conf");
+    let text = fs::read_to_string(&conf).expect("imapd.conf");
+    for (line, code) in [("mboxlist_db: sql", 1), ("annotation_db: sql", 1), ("mboxlist_db: Twoskip", 0)] {
+        fs::write(&conf, format!("{text}\n{line}\n")).expect("imapd.conf");
+        let mut command = store.backup(&root, "anna");
+        let said = run_for(command.arg("--offline"), code);
+        let is_told = err(&said).contains("is not supported, expected one of flat, skiplist, twom, twoskip");
+        assert_eq!(is_told, code == 1, "{line}: {}", err(&said));
+    }
 }

@@ -1,4 +1,4 @@
-//! Writing an archive: opening it, appending, commits (FORMAT.md section 5). Its end is mended in [`super::mend`].
+//! Writing an archive: opening it, appending, commits (FORMAT.md section 5). Its end is mended in `mend`.
 //!
 //! Entries become members in `pack`; what they need there, and 36 bytes for each message since the last commit, is
 //! what this takes of memory. The first failure is remembered and repeated: after a failed write or sync nothing more is

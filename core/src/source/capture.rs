@@ -17,6 +17,7 @@ use super::{Ask, Folder, MetaFile, Pass, State, StateKind, Tuple};
 use crate::cyrus::names::Owner;
 use crate::cyrus::{header, index};
 use crate::error::{Damage, Error, Fault};
+use crate::escape::unpercent;
 use crate::guid::Guid;
 use crate::io::{FileId, Io, Place};
 use crate::time::{Span, Time};
@@ -524,6 +525,18 @@ impl<'a> Work<'a> {
         self.strange.insert(folder.name.clone(), folder.clone()).is_some_and(|before| is_as(&before, folder))
     }
 
+    /// The content of a user file, or what stands in a database for it.
+    async fn state(&mut self, io: &Io, state: &State, until: Time) -> Result<Option<(Vec<u8>, Tuple)>, Error> {
+        let root = state.name.strip_prefix(pass::QUOTA).and_then(unpercent);
+        match root.filter(|_| !self.site.has_quota_files()) {
+            Some(root) => {
+                let record = self.site.quota_record(io, &root).await?;
+                Ok(record.map(|record| (record.clone(), pass::record_tuple(&record))))
+            }
+            None => read_state(io, state, until).await,
+        }
+    }
+
     /// Reads the user files that are wanted, or that changed since the first pass.
     async fn read_states(&mut self, io: &Io, states: &[State], hold: &Hold, clock: Time, coarse: Span) {
         let deadline = if hold.by_user { hold.until } else { io.now().plus(hold.patience.hold) };
@@ -535,7 +548,7 @@ impl<'a> Work<'a> {
                 continue;
             }
             self.out.failed_states.remove(&state.name);
-            match read_state(io, state, deadline).await {
+            match self.state(io, state, deadline).await {
                 Ok(Some((bytes, tuple))) => {
                     let trusted = Some(tuple).filter(|t| !is_young(t, clock, coarse));
                     self.out.states.insert(state.name.clone(), (bytes, trusted));

@@ -4,6 +4,7 @@
 
 use super::site::{Inbox, Site};
 use super::{Ask, Folder, Pass, QUOTA_ROOTS_MAX, State, StateKind, Tuple};
+use crate::bytes::be32;
 use crate::cyrus::names::Owner;
 use crate::error::{Error, Fault};
 use crate::guid::Guid;
@@ -28,13 +29,19 @@ pub async fn pass(site: &mut Site, io: &Io, owner: &Owner, ask: &Ask) -> Result<
     let mut states = Vec::new();
     if !folders.is_empty() {
         let mut candidates = site.user_files(owner, inbox)?;
-        for root in &ask.quota_roots {
-            candidates.push((quota_name(root), site.quota_file(root)?));
+        let own = site.own_quota(owner)?.map(|(root, _)| root);
+        let roots: BTreeSet<&[u8]> = ask.quota_roots.iter().chain(&own).map(|root| &root[..]).collect();
+        if site.has_quota_files() {
+            for root in roots {
+                candidates.push((quota_name(root), site.quota_file(root)?));
+            }
+            candidates.sort();
+            states = present_files(io, candidates).await?;
+        } else {
+            candidates.sort();
+            states = present_files(io, candidates).await?;
+            states.extend(present_records(site, io, roots).await?);
         }
-        candidates.extend(site.own_quota(owner)?.into_iter().map(|(root, place)| (quota_name(&root), place)));
-        candidates.sort();
-        candidates.dedup();
-        states = present_files(io, candidates).await?;
         if let Some(dir) = site.sieve_dir(owner, inbox)? {
             sieve(io, &dir, &mut states).await?;
         }
@@ -63,15 +70,18 @@ async fn annotations(site: &mut Site, io: &Io, folders: &[Folder]) -> Result<BTr
     Ok(annotated)
 }
 
+/// What the names of quota roots' files in an archive begin with.
+pub(super) const QUOTA: &[u8] = b"meta/quota/";
+
 /// The name in an archive of a quota root's file.
 pub fn quota_name(root: &[u8]) -> Vec<u8> {
-    state_name(b"meta/quota/", root)
+    state_name(QUOTA, root)
 }
 
 /// Adds the quota roots that folders turned out to have and that the pass did not know: no more of them than the next pass can
 /// be asked for.
 pub(super) async fn add_quota_roots(
-    site: &Site,
+    site: &mut Site,
     io: &Io,
     owner: &Owner,
     ask: &Ask,
@@ -83,12 +93,41 @@ pub(super) async fn add_quota_roots(
     let room = QUOTA_ROOTS_MAX.saturating_sub(known.len() + 1);
     let found = roots.difference(&known).filter(|root| site.naming().is_of(owner, root)).take(room);
     // The name comes from a header: one that can have no file is of no user.
-    let candidates: Vec<_> = found.filter_map(|root| Some((quota_name(root), site.quota_file(root).ok()?))).collect();
-    if !candidates.is_empty() {
-        states.extend(present_files(io, candidates).await?);
-        states.sort_by(|a, b| a.name.cmp(&b.name));
+    let found: Vec<&[u8]> = found.filter(|root| site.quota_file(root).is_ok()).copied().collect();
+    if found.is_empty() {
+        return Ok(());
     }
+    if site.has_quota_files() {
+        let candidates = found.into_iter().map(|root| Ok((quota_name(root), site.quota_file(root)?)));
+        states.extend(present_files(io, candidates.collect::<Result<_, Error>>()?).await?);
+    } else {
+        states.extend(present_records(site, io, found).await?);
+    }
+    states.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(())
+}
+
+/// The quota roots that have a record in the server's quota database. One that cannot be read is there, and is told when it is
+/// to be saved.
+async fn present_records<'r>(site: &mut Site, io: &Io, roots: impl IntoIterator<Item = &'r [u8]>) -> Result<Vec<State>, Error> {
+    let mut states = Vec::new();
+    let place = Place::host(site.conf().quota_db_path.clone());
+    for root in roots {
+        let tuple = match site.quota_record(io, root).await {
+            Ok(None) => continue,
+            Ok(Some(record)) => record_tuple(&record),
+            Err(_) => Tuple::default(),
+        };
+        states.push(State { name: quota_name(root), place: place.clone(), what: StateKind::File(tuple) });
+    }
+    Ok(states)
+}
+
+/// A tuple that tells one record of a database from another: the file is that of all users.
+pub(super) fn record_tuple(record: &[u8]) -> Tuple {
+    let Guid(sha1) = Guid::of(record);
+    let ino = u64::from(be32(&sha1, 0)) << 32 | u64::from(be32(&sha1, 4));
+    Tuple { size: record.len() as u64, ino, ..Tuple::default() }
 }
 
 fn state_name(prefix: &[u8], name: &[u8]) -> Vec<u8> {

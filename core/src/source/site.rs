@@ -14,8 +14,10 @@ use crate::cyrus::mailboxes::{self, MbEntry, StyleGuess};
 use crate::cyrus::names::{KeyStyle, MailboxName, Naming, Owner};
 use crate::cyrus::paths::{self, Home, Paths};
 use crate::error::{Error, Fault};
+use crate::escape::shown;
 use crate::io::{How, Io, Place};
 use crate::time::Time;
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -85,6 +87,17 @@ pub struct Site {
     is_sure: bool,
     mailboxes: Database,
     annotations: Database,
+    quotas: Quotas,
+}
+
+/// Where the server keeps quotas.
+enum Quotas {
+    /// Each in a file.
+    Files,
+    /// All in a database.
+    Database(Box<Database>),
+    /// Where they cannot be read: the option, for people.
+    Elsewhere(String),
 }
 
 impl Site {
@@ -97,13 +110,15 @@ impl Site {
         locking: Locking,
         patience: Patience,
     ) -> Result<Site, Error> {
+        is_readable(&conf)?;
         let paths = Paths::new(&conf)?;
         let mailboxes = Database::new(Place::host(paths.mailboxes_db()?), "mailboxes.db", patience);
         let annotations = Database::new(Place::host(paths.annotations_db()?), "annotations.db", patience);
         let naming = paths.naming().clone();
         let pinned = version.is_some();
         let (style, is_sure) = (KeyStyle::Dbname, false);
-        let mut site = Site { conf, naming, locking, patience, style, pinned, is_sure, mailboxes, annotations };
+        let quotas = quotas(&conf, locking, patience);
+        let mut site = Site { conf, naming, locking, patience, style, pinned, is_sure, mailboxes, annotations, quotas };
         if locking == Locking::Offline {
             site.mailboxes.leave_unlocked();
             site.annotations.leave_unlocked();
@@ -125,6 +140,9 @@ impl Site {
     pub fn hurry(&mut self, until: Option<Time>) {
         self.mailboxes.hurry(until);
         self.annotations.hurry(until);
+        if let Quotas::Database(database) = &mut self.quotas {
+            database.hurry(until);
+        }
     }
 
     /// The configuration, with the version that was found.
@@ -420,6 +438,36 @@ impl Site {
         Ok(Place::host(Paths::new(&self.conf)?.quota_file(root)?))
     }
 
+    /// True if the server keeps quotas in files of their own.
+    pub fn has_quota_files(&self) -> bool {
+        matches!(self.quotas, Quotas::Files)
+    }
+
+    /// The record of a quota root, as its file would have it, where the server keeps quotas in a database. `None` if there is
+    /// none.
+    pub async fn quota_record(&mut self, io: &Io, root: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let database = match &mut self.quotas {
+            Quotas::Files => return Ok(None),
+            Quotas::Elsewhere(option) => {
+                return Err(Error::Refused(format!("imapd.conf: {option}: quotas that are kept there cannot be saved")));
+            }
+            Quotas::Database(database) => database,
+        };
+        // Which order its keys have, the options of the server decide.
+        for order in [Order::Raw, Order::Mbox] {
+            match database.lookup(io, &[root.to_vec()], &[], order, 1).await {
+                Ok(found) => {
+                    if let Some((_, value)) = found.into_iter().next() {
+                        return Ok(Some(value));
+                    }
+                }
+                Err(Error::World { fault: Fault::NotFound, .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
     /// The quota root that an owner has for everything, and its file.
     pub fn own_quota(&self, owner: &Owner) -> Result<Option<(Vec<u8>, Place)>, Error> {
         let Owner::User(userid) = owner else { return Ok(None) };
@@ -504,6 +552,40 @@ async fn index_version(io: &Io, place: &Place) -> Option<u32> {
     let top = read.ok()?;
     let number = |at: usize| top.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
     number(8)
+}
+
+/// Where a server with these options keeps quotas.
+fn quotas(conf: &Conf, locking: Locking, patience: Patience) -> Quotas {
+    let backend = &conf.quota_db;
+    if backend.eq_ignore_ascii_case(b"quotalegacy") {
+        return Quotas::Files;
+    }
+    if !BACKENDS.iter().any(|known| backend.eq_ignore_ascii_case(known.as_bytes())) {
+        return Quotas::Elsewhere(format!("quota_db: {}", shown(backend)));
+    }
+    let mut database = Database::new(Place::host(conf.quota_db_path.clone()), "quotas.db", patience);
+    if locking == Locking::Offline {
+        database.leave_unlocked();
+    }
+    Quotas::Database(Box::new(database))
+}
+
+/// Databases that are read. A server that keeps its lists elsewhere may have left files of these names that it uses no more.
+const BACKENDS: [&str; 4] = ["flat", "skiplist", "twom", "twoskip"];
+
+/// Refused if the server keeps its mailboxes or annotations in a database that cannot be read here.
+fn is_readable(conf: &Conf) -> Result<(), Error> {
+    for option in ["mboxlist_db", "annotation_db"] {
+        let Some(backend) = conf.option(option) else { continue };
+        if !BACKENDS.iter().any(|known| backend.eq_ignore_ascii_case(known.as_bytes())) {
+            return Err(Error::Refused(format!(
+                "imapd.conf: {option}: {} is not supported, expected one of {}; convert the database with cvt_cyrusdb, and change the option",
+                shown(backend),
+                BACKENDS.join(", ")
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The oldest release whose servers make such indexes.

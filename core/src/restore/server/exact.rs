@@ -7,7 +7,7 @@
 //! ours. It then goes on there. Whatever else is there is only replaced if that was asked for, and then removed first: nobody
 //! can make older what a replication server has. Nothing is removed before the server has all that it needs for the new one.
 //! What must not come in: the words of the protocol ([`crate::sync::client`]), what can be known without a server
-//! ([`super::ready`]).
+//! (`ready`).
 
 use super::deliver::{GROUP_BYTES, named, report_of};
 use super::ready::{self, is_gone, made_id};
