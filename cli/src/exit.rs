@@ -24,7 +24,7 @@ pub enum Exit {
 /// An archive was read whose end is missing.
 static END_IS_MISSING: AtomicBool = AtomicBool::new(false);
 
-/// Warns that an archive was read whose end is missing: the command will not end with [`Exit::Ok`].
+/// Warns that an archive was read whose end is missing: the command ends with [`Exit::Damage`].
 pub fn end_is_missing(who: &str) {
     END_IS_MISSING.store(true, Ordering::Relaxed);
     eprintln!(
@@ -37,7 +37,7 @@ impl Exit {
     /// The code of the whole command, of which this is what it came to itself.
     pub fn of_command(self) -> Exit {
         let is_missing = END_IS_MISSING.load(Ordering::Relaxed);
-        if is_missing && matches!(self, Exit::Ok | Exit::Partial) { Exit::Damage } else { self }
+        if is_missing && matches!(self, Exit::Ok | Exit::Failed | Exit::Partial) { Exit::Damage } else { self }
     }
 
     /// The code for a command that an error ended.

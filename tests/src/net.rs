@@ -206,51 +206,6 @@ fn send(net: &mut Net, lanes: &mut [Lane; 2], way: Way, mut data: Vec<u8>, now: 
 /// How often both sides may do something before that counts as a run that never ends.
 const STEPS_MAX: u64 = 50_000_000;
 
-/// As [`join`], with a server that answers every connection that the client makes anew.
-pub fn join_again<'a, T, S, F, G>(
-    here: &mut SimDisk,
-    there: &mut SimDisk,
-    net: &mut Net,
-    client: impl FnOnce(Io) -> F,
-    serve: impl Fn(Io) -> G,
-) -> T
-where
-    F: Future<Output = T> + 'a,
-    G: Future<Output = S> + 'a,
-{
-    let mut lanes = [Lane::default(), Lane::default()];
-    let mut client = Side::new(here.now(), client);
-    let mut server = Side::new(there.now(), &serve);
-    for _ in 0..STEPS_MAX {
-        let connects = net.connects;
-        let did = client.step(here, net, &mut lanes, Way::Up);
-        if let Some(outcome) = client.outcome.take() {
-            return outcome;
-        }
-        if net.connects > connects.max(1) {
-            (lanes, net.cut) = ([Lane::default(), Lane::default()], None);
-            server = Side::new(there.now(), &serve);
-        }
-        let did = server.step(there, net, &mut lanes, Way::Down) || did;
-        let did = (server.outcome.is_some() && !lanes[1].ended) || did;
-        lanes.iter_mut().for_each(|lane| lane.ended |= server.outcome.is_some());
-        let now = here.now().max(there.now());
-        let is_apart = here.now() < now || there.now() < now;
-        if did && !is_apart {
-            continue;
-        }
-        let waits = [client.until, server.until.filter(|_| server.outcome.is_none())].into_iter().flatten();
-        let next = if did || is_apart { now } else { waits.min().expect("somebody waits for something") };
-        here.wait_until(next);
-        there.wait_until(next);
-        if !did && !is_apart {
-            client.task.handle_input(next, Input::Tick);
-            server.task.handle_input(next, Input::Tick);
-        }
-    }
-    panic!("the run does not end");
-}
-
 /// Runs the procedure `client` on `here`, and the procedure `server` on `there`, until the client has ended. The stream has the
 /// number 1 on both sides; there is one connection.
 pub fn join<'a, T, S, F, G>(

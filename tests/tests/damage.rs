@@ -601,7 +601,7 @@ fn the_end_of_a_file_is_searched_with_one_read() {
     disk.put_file(&archive(), [&bytes[..], &[7; 200]].concat());
     let before = disk.ops();
     drive(&mut disk, story::reopen).finished().expect("mending");
-    assert!(disk.ops() - before < 80, "{} operations", disk.ops() - before);
+    assert!(disk.ops() - before < 60, "{} operations", disk.ops() - before);
 }
 
 /// A user on a real disk: one message to a member, so that damage hits one alone.

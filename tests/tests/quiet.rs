@@ -117,7 +117,7 @@ fn a_run_without_changes_opens_no_message_and_no_index_and_writes_nothing() {
     // A stat for each metadata file of a folder, and a fixed number of others, some of which tell what is installed. Links are
     // read because of --root alone.
     let own = calls.iter().filter(|(name, _)| name != "readlinkat").count();
-    assert!(own < 10 * 4 + 140, "{own} calls");
+    assert!(own < 10 * 4 + 120, "{own} calls");
 }
 
 /// Users by name and by uniqueid, with Sieve, seen, quota, annotations; and the shared mailboxes.

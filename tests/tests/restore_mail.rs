@@ -24,7 +24,7 @@ use cylinder_tests::disk::SimDisk;
 use cylinder_tests::drive::drive;
 use cylinder_tests::host::Host;
 use cylinder_tests::mock::{Act, CAPABILITIES, Mock, MockMessage, Shared, serve};
-use cylinder_tests::net::{Net, Way, join, join_again};
+use cylinder_tests::net::{Net, Way, join, meet};
 use cylinder_tests::story;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,7 +108,7 @@ fn go(disk: &SimDisk, mock: &Shared, net: &mut Net, asked: &Asked) -> Result<Rep
 /// As [`go`], with a server that can be reached again when the connection has ended.
 fn go_on(disk: &SimDisk, mock: &Shared, net: &mut Net, asked: &Asked) -> Result<Report, Error> {
     let (mut here, mut there, mock) = (disk.clone(), SimDisk::new(), mock.clone());
-    join_again(&mut here, &mut there, net, |io| restore(io, asked), move |io| serve(io, mock.clone()))
+    meet(&mut here, &mut there, net, |io| restore(io, asked), move |io| serve(io, mock.clone()))
 }
 
 /// With a mailbox on the way, and without.

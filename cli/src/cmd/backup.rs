@@ -360,8 +360,8 @@ fn problem_text(problem: &Problem) -> String {
             format!("the archive is damaged; what it lacks was saved anew, `cylinder verify` tells all: {error}")
         }
         Problem::Unclaimed { count: n } => format!(
-            "{} in no folder of the server, saved by a run that did not end: kept; `cylinder restore --recovered` gives what is in no folder, \
-             `cylinder acknowledge` lets it go",
+            "{} that a run which did not end had saved: in no folder that was read now. The archive keeps what no snapshot names; \
+             `cylinder restore --recovered` gives it, `cylinder acknowledge` lets it go",
             count(*n, "message"),
         ),
         Problem::Message { folder, uid, guid, path, why } => {

@@ -7,7 +7,7 @@
 use super::append::{ASIDE, DIR_NAMES_MAX, NEW, Writer};
 use super::blocks::{Block, Blocks};
 use super::entry::{Entry, EntryKind, EntryReader, Piece, Step, entry_len};
-use super::member::{CONTINUES, Kind, TO_BE_CONTINUED};
+use super::member::{CONTINUES, FOOTER_LEN, Footer, Kind, TO_BE_CONTINUED};
 use super::read::{End, Reader, read_at};
 use super::record::{COMMIT_MAX, Commit, CommitFacts, CommitKind, Location, MessageAt};
 use super::walk::{Event, Walk};
@@ -92,8 +92,14 @@ impl Writer {
         });
     }
 
-    /// What is whole behind the head.
+    /// What is whole behind the head. Behind a footer nothing is looked for: it may be somebody else's mail.
     async fn look(&self) -> Result<Tail, Error> {
+        let end = self.reader.end;
+        let head =
+            read_at(&self.reader.io, self.reader.file, end, FOOTER_LEN).await.map_err(|error| self.reader.named(error))?;
+        if Footer::parse(&head).is_ok() {
+            return Ok(Tail { end, ..Tail::default() });
+        }
         let mut tail = whole_members(&self.reader).await?;
         if tail.end < self.reader.len {
             tail.others = others(&self.reader, tail.end).await?;
@@ -179,9 +185,14 @@ impl Writer {
 
     /// A free name for bytes that are set aside: those that are kept already may be the only ones, for the crash of a mending
     /// changes what the next one finds.
-    async fn aside_place(&mut self, number: u64, end: u64) -> Result<Place, Error> {
-        let word = self.reader.state.word();
-        let place = |infix: String| self.reader.dir.join(&[ASIDE, format!("{number}-{end}{infix}-{word}").as_bytes()].concat());
+    async fn aside_place(&self, number: u64, end: u64) -> Result<Place, Error> {
+        let name = [ASIDE, format!("{number}-{end}").as_bytes()].concat();
+        self.free_aside(&name, format!("-{}", self.reader.state.word()).as_bytes()).await
+    }
+
+    /// The first name of this kind that is free.
+    async fn free_aside(&self, name: &[u8], word: &[u8]) -> Result<Place, Error> {
+        let place = |infix: String| self.reader.dir.join(&[name, infix.as_bytes(), word].concat());
         for n in 1..=DIR_NAMES_MAX {
             let place = place(if n == 1 { String::new() } else { format!(".{n}") });
             match self.reader.io.stat(&place).await {
@@ -238,8 +249,7 @@ impl Writer {
             // Nobody else holds the lock, so nobody is writing it. What cannot be done now is done after the next snapshot.
             match kept {
                 Some(name) if keep => {
-                    let to = self.reader.dir.join(&[name, DAMAGED].concat());
-                    if io.stat(&to).await == Err(Fault::NotFound) {
+                    if let Ok(to) = self.free_aside(name, DAMAGED).await {
                         let _ = io.rename(&place, &to).await;
                     }
                 }

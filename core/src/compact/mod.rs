@@ -159,8 +159,20 @@ pub async fn run(io: &Io, dir: &Place, settings: &Settings) -> Result<Outcome, E
         return Ok(Outcome::LookedAt);
     }
     let reader = Reader::open(io, dir).await?;
-    if reader.end() == End::Damaged {
-        let end = Damage::new(reader.place().shown(), reader.content_end(), "end", "damaged bytes", "a footer");
+    // Whoever only looks mends nothing, and does not see what stands behind the newest commit.
+    let is_missing = match reader.end() {
+        End::Interrupted if settings.dry_run => match reader.is_end_missing().await {
+            Ok(is_missing) => is_missing,
+            Err(error) => {
+                reader.close().await;
+                return Err(error);
+            }
+        },
+        end => end == End::Damaged,
+    };
+    if is_missing {
+        let found = if reader.end() == End::Damaged { "damaged bytes" } else { "that it is missing" };
+        let end = Damage::new(reader.place().shown(), reader.content_end(), "end", found, "a footer");
         reader.close().await;
         return Ok(Outcome::Waits(Wait::Damage(end)));
     }

@@ -30,6 +30,8 @@ pub(super) struct TableAt {
     /// Number of its entry.
     pub(super) at: usize,
     pub(super) sha1: Guid,
+    /// Its bytes in the file.
+    pub(super) bytes: (u64, u64),
     /// When it was written, in whole seconds.
     pub(super) time: Time,
     /// Number of the last of the entries to which it points, as far as they stand before it.
@@ -64,12 +66,12 @@ pub(super) fn keys(table: &Table) -> impl Iterator<Item = Guid> {
 pub(super) struct Order {
     /// Commits in order of their numbers.
     pub(super) points: Vec<Point>,
-    /// Commits whose record or table must be made anew: number, and what is wrong.
-    pub(super) rebuilt: Vec<(u64, &'static str)>,
-    /// Records of a number that another one has, by their bytes.
+    /// Commits whose record or table must be made anew: bytes of what is there, number, and what is wrong.
+    pub(super) rebuilt: Vec<((u64, u64), u64, &'static str)>,
+    /// Records of a number that another one has: their bytes, and the number.
     pub(super) doubles: Vec<((u64, u64), u64)>,
-    /// Entries of tables for which there is no commit.
-    pub(super) unclaimed: Vec<usize>,
+    /// Bytes of tables for which there is no commit.
+    pub(super) unclaimed: Vec<(u64, u64)>,
 }
 
 /// Puts commits in order. `entries` are the numbers of metadata entries by their keys, `last` is the number of the last entry.
@@ -104,7 +106,7 @@ pub(super) fn order(
             (CommitKind::Snapshot, part) => match claim(tables, &mut free, part.map(|part| part.sha1), record.at) {
                 Some(table) => (after_of(table), From::Entry(table.at)),
                 None => {
-                    order.rebuilt.push((record.commit.number, "its folder table is not there"));
+                    order.rebuilt.push((record.bytes, record.commit.number, "its folder table is not there"));
                     (record.at, From::Entries)
                 }
             },
@@ -119,11 +121,11 @@ pub(super) fn order(
         let before = place.checked_sub(1).map(|n| &order.points[n].commit);
         let number = before.map_or(0, |commit| commit.number.saturating_add(1));
         if order.points.get(place).is_some_and(|next| next.commit.number <= number) {
-            order.unclaimed.push(table.at);
+            order.unclaimed.push(table.bytes);
             continue;
         }
         let commit = like(before, CommitKind::Snapshot, Some(table.time), number);
-        order.rebuilt.push((number, "its record is not there"));
+        order.rebuilt.push((table.bytes, number, "its record is not there"));
         order.points.insert(place, Point { after, commit, table: From::Entry(table.at) });
     }
     order

@@ -327,7 +327,7 @@ impl Scanner<'_> {
                 Err(damage) => self.find(bytes, "meta/messages", damage.to_string()),
             },
             What::Table => match Table::parse(&text.unwrap_or_default()) {
-                Ok(table) => self.table(&table, found, entry.mtime, number),
+                Ok(table) => self.table(&table, found, bytes, (entry.mtime, number)),
                 Err(damage) => self.find(bytes, "meta/folders", damage.to_string()),
             },
             What::Commit => self.commit(&text.unwrap_or_default(), found, bytes, number),
@@ -366,7 +366,7 @@ impl Scanner<'_> {
         }
     }
 
-    fn table(&mut self, table: &Table, sha1: Guid, time: Time, number: usize) {
+    fn table(&mut self, table: &Table, sha1: Guid, bytes: (u64, u64), (time, number): (Time, usize)) {
         let (mut needs, mut late) = (0, Vec::new());
         for key in order::keys(table) {
             match self.entries.get(&key) {
@@ -374,7 +374,7 @@ impl Scanner<'_> {
                 None => late.push(key),
             }
         }
-        self.tables.push(TableAt { at: number, sha1, time, needs, late });
+        self.tables.push(TableAt { at: number, sha1, bytes, time, needs, late });
     }
 
     fn commit(&mut self, text: &[u8], sha1: Guid, bytes: (u64, u64), number: usize) {
@@ -447,14 +447,14 @@ impl Scanner<'_> {
         let order = order::order(records.clone(), &tables, &self.entries, last, like);
         self.scan.points = order.points;
         self.scan.rebuilt += order.rebuilt.len() as u64;
-        for (number, what) in order.rebuilt {
-            self.find((0, len), format!("commit {number}"), what);
+        for (bytes, number, what) in order.rebuilt {
+            self.find(bytes, format!("commit {number}"), what);
         }
         for (bytes, number) in order.doubles {
             self.find(bytes, format!("commit {number}"), "is another one than that of the same number that is kept");
         }
-        for _ in order.unclaimed {
-            self.find((0, len), "meta/folders", "belongs to no commit");
+        for bytes in order.unclaimed {
+            self.find(bytes, "meta/folders", "belongs to no commit");
         }
         self.scan.head = self.head(newest);
         if is_packed && let Some(point) = self.scan.points.iter_mut().find(|point| point.table != From::Nowhere) {

@@ -88,6 +88,8 @@ pub struct Site {
     mailboxes: Database,
     annotations: Database,
     quotas: Quotas,
+    /// The first entries of mailboxes.db, which tell the version.
+    sample: Vec<Entry>,
 }
 
 /// Where the server keeps quotas.
@@ -118,7 +120,19 @@ impl Site {
         let pinned = version.is_some();
         let (style, is_sure) = (KeyStyle::Dbname, false);
         let quotas = quotas(&conf, locking, patience);
-        let mut site = Site { conf, naming, locking, patience, style, pinned, is_sure, mailboxes, annotations, quotas };
+        let mut site = Site {
+            conf,
+            naming,
+            locking,
+            patience,
+            style,
+            pinned,
+            is_sure,
+            mailboxes,
+            annotations,
+            quotas,
+            sample: Vec::new(),
+        };
         if locking == Locking::Offline {
             site.mailboxes.leave_unlocked();
             site.annotations.leave_unlocked();
@@ -173,7 +187,7 @@ impl Site {
         if self.pinned {
             return Ok(None);
         }
-        let sample = self.mailboxes.first(io, SAMPLE).await?;
+        let sample = core::mem::take(&mut self.sample);
         let (shown, style) = (self.conf.version, self.style);
         // Up to 3.4 keys are of another form, and 3.12 writes values in another.
         let fits = |version: VersionLine| match (sample.is_empty(), style) {
@@ -236,7 +250,8 @@ impl Site {
 
     /// Tells the version line from the keys and values of mailboxes.db, and from lock files that only some versions make.
     async fn detect(&mut self, io: &Io) -> Result<VersionLine, Error> {
-        let sample = self.mailboxes.first(io, SAMPLE).await?;
+        self.sample = self.mailboxes.first(io, SAMPLE).await?;
+        let sample = &self.sample;
         let mut guess = StyleGuess::default();
         sample.iter().for_each(|(key, _)| guess.feed(key));
         self.style = if sample.is_empty() { KeyStyle::Dbname } else { guess.finish() };
