@@ -32,6 +32,7 @@ pub enum Command {
     Extract(Extract),
     Heal(Heal),
     Import(Import),
+    Init(Init),
     Verify(Verify),
     Inspect(Inspect),
     Version(Version),
@@ -984,4 +985,21 @@ pub struct Import {
     /// no progress
     #[argh(switch)]
     pub quiet: bool,
+}
+
+/// Make a directory a store: write a file into it without which no other command touches it. Archives in it are adopted.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "init",
+    note = "The directory is made if it does not exist. {command_name} fails if it is a store already, or holds other files."
+)]
+pub struct Init {
+    /// the directory (default: $CYLINDER_STORE)
+    #[argh(positional)]
+    pub store: Option<String>,
+
+    /// one JSON object
+    #[argh(switch)]
+    pub json: bool,
 }

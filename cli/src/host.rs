@@ -6,12 +6,15 @@ use crate::tape;
 use cylinder_core::cyrus::conf::{Conf, VersionLine};
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
+use cylinder_core::escape::shown;
 use cylinder_core::io::{Event, Io, Task};
+use cylinder_core::marker::{self, Found, StoreId};
 use cylinder_core::source::lock::Patience;
 use cylinder_core::source::site::{Locking, Site};
 use cylinder_core::source::{config, version};
 use cylinder_core::time::Span;
 use cylinder_transport_local::{Config, Local, owner_of};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -158,21 +161,57 @@ pub fn run_with<T, F: Future<Output = T>>(
     driver.run(Task::new(driver.begin(), procedure), on_event)
 }
 
-/// The store's directory: the option, or the environment. It must exist.
+/// The store's directory: the option, or the environment. It must be a store, and the one that `$CYLINDER_STORE_ID` names.
 pub fn store(option: &Option<String>) -> Result<PathBuf, Trouble> {
-    let path = match option {
-        Some(path) => PathBuf::from(path),
-        None => match std::env::var_os("CYLINDER_STORE") {
-            Some(path) if !path.is_empty() => PathBuf::from(path),
-            _ => return Err(Trouble::Usage(String::from("which store? give --store DIR or set CYLINDER_STORE"))),
-        },
-    };
-    if path.is_dir() || tape::is_replay() {
-        return Ok(path);
-    }
-    let shown = path.display();
-    Err(Trouble::Usage(format!("store {shown}: is not a directory (a new store is made with `mkdir -m 700 {shown}`)")))
+    let path = store_path(option)?;
+    let pinned = std::env::var_os("CYLINDER_STORE_ID").filter(|id| !id.is_empty());
+    check_store(&path, pinned.map(|id| id.to_string_lossy().into_owned()).as_deref())?;
+    Ok(path)
 }
+
+/// The path that the option or the environment names, whatever is there.
+pub fn store_path(option: &Option<String>) -> Result<PathBuf, Trouble> {
+    match option {
+        Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
+        Some(_) => Err(Trouble::Usage(String::from("--store: the name of the directory is empty"))),
+        None => match std::env::var_os("CYLINDER_STORE") {
+            Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
+            _ => Err(Trouble::Usage(String::from("which store? give --store DIR or set CYLINDER_STORE"))),
+        },
+    }
+}
+
+/// Refuses a directory that is no store, or not the one with the id `pinned`. `none` stands for archives without a marker.
+pub fn check_store(path: &Path, pinned: Option<&str>) -> Result<(), Trouble> {
+    if tape::is_replay() {
+        return Ok(());
+    }
+    let dir = shown(path.as_os_str().as_bytes());
+    let expected = match pinned {
+        None | Some(NO_MARKER) => None,
+        Some(text) => Some(StoreId::parse(text.as_bytes()).ok_or_else(|| {
+            Trouble::Usage(format!(
+                "store id {text}: expected the 32 hexadecimal digits that `cylinder init` has printed, or none"
+            ))
+        })?),
+    };
+    let found = run(&mut store_driver(path, 0), |io| async move { marker::look(&io).await });
+    let found = found.map_err(|error| Error::Refused(format!("store {dir}: {error}")))?;
+    if pinned == Some(NO_MARKER) && found == Found::Archives {
+        return Ok(());
+    }
+    let id = found.store(&dir)?;
+    match expected {
+        Some(expected) if expected != id => {
+            let why = format!("has the id {id}, expected {expected}: another store is mounted there");
+            Err(Error::Refused(format!("store {dir}: {why}")).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The id of a store that has no marker, such as an old copy that cannot be written to.
+const NO_MARKER: &str = "none";
 
 /// 16 bytes of chance, to tell a new archive from all others.
 pub fn chance() -> Result<[u8; 16], Error> {

@@ -63,6 +63,7 @@ fn run(command: Command) -> Outcome {
         Command::Heal(args) => cmd::heal::run(&args),
         Command::Hold(args) => cmd::mark::hold(&args),
         Command::Import(args) => cmd::import::run(&args),
+        Command::Init(args) => cmd::init::run(&args),
         Command::Inspect(args) => cmd::inspect::run(&args),
         Command::List(args) => cmd::list::run(&args),
         Command::Log(args) => cmd::log::run(&args),

@@ -34,6 +34,7 @@ pub mod io;
 pub mod lacking;
 pub mod lines;
 pub mod lost;
+pub mod marker;
 pub mod pull;
 pub mod repair;
 pub mod restore;

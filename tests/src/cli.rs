@@ -4,7 +4,7 @@
 
 use crate::imap::{Imap, Message, Value as Answer, imap_date};
 use crate::lab::{Lab, Version};
-use crate::proof::binary;
+use crate::proof::{binary, init};
 use cylinder_core::guid::Guid;
 use cylinder_core::time::{Civil, Time};
 use flate2::read::MultiGzDecoder;
@@ -108,6 +108,7 @@ impl Cylinder {
     /// An empty store for this lab.
     pub fn new(lab: &Lab) -> Cylinder {
         let store = tempfile::Builder::new().prefix("cylinder-store-").tempdir().unwrap_or_else(|e| panic!("a directory: {e}"));
+        init(store.path());
         Cylinder { root: lab.root().to_owned(), conf: lab.conf().to_owned(), store }
     }
 

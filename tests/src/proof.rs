@@ -71,6 +71,11 @@ pub fn err(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Makes a directory a store; it is made if it does not exist.
+pub fn init(store: &Path) {
+    run_for(Command::new(binary()).arg("init").arg(store), 0);
+}
+
 /// A store in a directory of its own.
 pub struct Store {
     /// Everything of this test; removed at its end.
@@ -87,7 +92,7 @@ impl Store {
     /// An empty one.
     pub fn new() -> Store {
         let temp = tempfile::tempdir().expect("a temporary directory");
-        fs::create_dir(temp.path().join("store")).expect("a directory");
+        init(&temp.path().join("store"));
         Store { temp }
     }
 

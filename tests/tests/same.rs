@@ -15,7 +15,7 @@ use cylinder_tests::drive::drive;
 use cylinder_tests::host::{Folder, Host, Mail};
 use cylinder_tests::lab::{Lab, Version};
 use cylinder_tests::life;
-use cylinder_tests::proof::binary;
+use cylinder_tests::proof::{binary, init};
 use cylinder_transport_local::{Config, Local};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -344,6 +344,7 @@ impl Simulated {
             std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
             std::fs::write(path, content).expect("a file");
         }
+        init(store.path());
         store
     }
 

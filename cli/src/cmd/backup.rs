@@ -141,7 +141,10 @@ fn plan(args: &Backup) -> Result<Plan, Trouble> {
             return Err(Trouble::Usage(String::from("--config says from where, to where and whom; leave that to it")));
         }
         let mut plan = Plan::load(Path::new(path))?;
-        plan.store = host::store(&Some(plan.store.display().to_string()))?;
+        match &plan.store_id {
+            Some(id) => host::check_store(&plan.store, Some(id))?,
+            None => plan.store = host::store(&Some(plan.store.display().to_string()))?,
+        }
         plan.jobs = args.jobs.unwrap_or(plan.jobs);
         if !args.users.is_empty() {
             plan.whom = Whom::Named(args.users.iter().map(|word| host::owner(word)).collect());
@@ -175,7 +178,7 @@ fn plan(args: &Backup) -> Result<Plan, Trouble> {
     let jobs = args.jobs.unwrap_or(if matches!(&whom, Whom::Named(owners) if owners.len() == 1) { 1 } else { JOBS });
     let source = Source { name, from, users: Vec::new(), exclude: Vec::new(), jobs, bandwidth: 0, read_rate: 0 };
     let store = host::store(&args.store)?;
-    Ok(Plan { sources: vec![source], store, whom, jobs, window: None, retries: 1, level: None, ledger: false })
+    Ok(Plan { sources: vec![source], store, store_id: None, whom, jobs, window: None, retries: 1, level: None, ledger: false })
 }
 
 fn whom(args: &Backup) -> Result<Whom, Trouble> {

@@ -11,6 +11,7 @@ pub mod extract;
 pub mod find;
 pub mod heal;
 pub mod import;
+pub mod init;
 pub mod inspect;
 pub mod list;
 pub mod log;

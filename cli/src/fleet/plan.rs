@@ -76,6 +76,8 @@ pub struct Plan {
     pub sources: Vec<Source>,
     /// The directory of the archives.
     pub store: PathBuf,
+    /// The id that the store must have.
+    pub store_id: Option<String>,
     /// Whom.
     pub whom: Whom,
     /// Users at a time in all.
@@ -123,6 +125,7 @@ impl Window {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
     store: PathBuf,
+    store_id: Option<String>,
     jobs: Option<usize>,
     window: Option<String>,
     retries: Option<u32>,
@@ -168,6 +171,7 @@ impl Plan {
         Ok(Plan {
             sources,
             store: file.store,
+            store_id: file.store_id,
             whom: Whom::Everybody,
             jobs: file.jobs.unwrap_or(2 * JOBS).max(1),
             window: window.transpose()?,
