@@ -54,6 +54,10 @@ pub struct Backup {
     #[argh(switch)]
     pub shared: bool,
 
+    /// take over archives that are of another source: their users have moved here
+    #[argh(switch)]
+    pub adopt: bool,
+
     /// directory of the archives (default: $CYLINDER_STORE)
     #[argh(option, arg_name = "dir")]
     pub store: Option<String>,
@@ -213,13 +217,17 @@ pub struct Compact {
     pub quiet: bool,
 }
 
-/// Say that somebody has looked at an alarm: what is gone from the server is gone for good reason. Compaction goes on.
+/// Acknowledge alarms: somebody has looked, and the loss is meant. Runs end with 0 again, and compaction goes on.
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "acknowledge")]
 pub struct Acknowledge {
     /// userids; %shared for the mailboxes that belong to no user
     #[argh(positional)]
     pub users: Vec<String>,
+
+    /// everybody in the store who has an alarm
+    #[argh(switch)]
+    pub all: bool,
 
     /// directory of the archives (default: $CYLINDER_STORE)
     #[argh(option, arg_name = "dir")]

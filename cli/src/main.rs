@@ -2,6 +2,7 @@
 //!
 //! What must not come in: anything that another front end would need too.
 
+mod alarm;
 mod args;
 mod cmd;
 mod exit;

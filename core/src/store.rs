@@ -2,7 +2,7 @@
 //!
 //! What must not come in: what is in an archive.
 
-use crate::archive::append::remove;
+use crate::archive::append::{self, Writer, remove};
 use crate::cyrus::names::Owner;
 use crate::error::{Error, Fault};
 use crate::escape::{percent, unpercent};
@@ -67,6 +67,37 @@ pub async fn owners(io: &Io) -> Result<Vec<Owner>, Error> {
         owners.extend(found.filter(|owner| archive_dir(owner).is_ok_and(|place| place.parent() == dir)));
     }
     Ok(owners.into_iter().collect())
+}
+
+/// Moves the archive of a user who has another name now, and writes down in it whose it was. Refused if there is an archive of the
+/// new name.
+pub async fn rename(io: &Io, from: &Owner, to: &Owner, settings: &append::Settings) -> Result<(), Error> {
+    let (old, new) = (archive_dir(from)?, archive_dir(to)?);
+    match io.stat(&new).await {
+        Err(Fault::NotFound) => {}
+        Ok(_) => return Err(Error::Refused(format!("{} is there already", new.shown()))),
+        Err(fault) => return Err(Error::world("stat", new.shown(), fault)),
+    }
+    // It holds the lock until the archive has its new place.
+    let mut writer = Writer::open(io, &old, settings, [0; 16]).await?;
+    let mut standing = writer.head().commit.standing.clone();
+    standing.formerly = Some(from.shown());
+    let moved = async {
+        writer.stand(standing, io.now()).await?;
+        let parents = (old.parent(), new.parent());
+        match io.make_dir(&parents.1).await {
+            Ok(()) | Err(Fault::Exists) => {}
+            Err(fault) => return Err(Error::world("make", parents.1.shown(), fault)),
+        }
+        io.rename(&old, &new).await.map_err(|fault| Error::world("rename", old.shown(), fault))?;
+        for dir in [parents.1, parents.0, Place::store("")] {
+            io.sync_dir(&dir).await.map_err(|fault| Error::world("sync", dir.shown(), fault))?;
+        }
+        Ok(())
+    };
+    let moved = moved.await;
+    writer.close().await;
+    moved
 }
 
 /// The file that names the user with whom the next check of the store begins. It may be lost: then that begins with the first.

@@ -1,5 +1,6 @@
 //! What the tests share: simulated disk, generators, checks.
 
+pub mod alarms;
 pub mod check;
 pub mod choose;
 pub mod cli;

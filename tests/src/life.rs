@@ -69,6 +69,7 @@ pub async fn backup(io: Io) -> Result<Report, Error> {
     let settings = Settings {
         archive: story::settings(),
         source: String::from("local:test"),
+        adopt: false,
         archive_id: *b"sixteen bytes id",
         read_rate: 0,
     };

@@ -32,7 +32,13 @@ pub fn anna() -> Owner {
 
 /// How it is saved.
 pub fn settings() -> Settings {
-    Settings { archive: story::settings(), source: String::from("local:test"), archive_id: *b"sixteen bytes id", read_rate: 0 }
+    Settings {
+        archive: story::settings(),
+        source: String::from("local:test"),
+        adopt: false,
+        archive_id: *b"sixteen bytes id",
+        read_rate: 0,
+    }
 }
 
 /// Backs anna up, from the host into the store.

@@ -144,6 +144,7 @@ async fn append(io: &Io, writer: &mut Writer, batch: &Batch) -> Result<(), Error
     let file = FileRow { name: String::from("cyrus.index"), tuple, sha1, at };
     let folder = FolderRow { name: b"INBOX".to_vec(), id: b"x1".to_vec(), files: vec![file], ..FolderRow::default() };
     let table = Table { folders: vec![folder], ..Table::default() };
-    let facts = CommitFacts { time: io.now(), source: batch.source.clone(), cyrus: String::from("3.6"), alarm: None, dead: 0 };
+    let facts =
+        CommitFacts { time: io.now(), source: batch.source.clone(), cyrus: String::from("3.6"), standing: None, dead: 0 };
     writer.commit(table, facts).await.map(drop)
 }

@@ -3,7 +3,8 @@
 use cylinder_core::archive::member::{self, CONTINUES, Kind};
 use cylinder_core::archive::read::{ARCHIVE, Reader};
 use cylinder_core::archive::record::{Absence, Table};
-use cylinder_core::backup::report::{Alarm, Problem, Report, Why};
+use cylinder_core::archive::standing::Cause;
+use cylinder_core::backup::report::{Problem, Report, Why};
 use cylinder_core::error::{Error, Fault};
 use cylinder_core::guid::Guid;
 use cylinder_core::io::{Io, Op, Place};
@@ -320,6 +321,10 @@ fn a_folder_that_mailboxes_db_has_and_the_disk_has_not_keeps_its_past_and_is_tol
     assert_eq!(table(&mut disk, When::Newest).folder(b"INBOX.Sent").unwrap().exists, 2);
 }
 
+fn raised(report: &Report) -> Vec<(Cause, u64, u64)> {
+    report.raised.iter().map(|alarm| (alarm.cause.clone(), alarm.before, alarm.after)).collect()
+}
+
 #[test]
 fn a_spool_that_is_not_mounted_is_an_alarm_and_drops_nothing() {
     let (mut disk, host) = world();
@@ -327,10 +332,11 @@ fn a_spool_that_is_not_mounted_is_an_alarm_and_drops_nothing() {
     let (before, healthy) = (table(&mut disk, When::Newest), disk.clone());
     disk.take_away(&Place::host("/var/spool/cyrus"));
     let report = backup(&mut disk).unwrap();
-    assert_eq!(report.alarm, Some(Alarm::MassLoss { before: 5, after: 0 }));
+    assert_eq!(raised(&report), [(Cause::MassLoss, 5, 0)]);
     assert_eq!(table(&mut disk, When::Newest).folders, before.folders);
     let size = archive_len(&disk);
-    assert_eq!(backup(&mut disk).unwrap().alarm, report.alarm);
+    let again = backup(&mut disk).unwrap();
+    assert_eq!((&again.alarms, again.raised.len()), (&report.alarms, 0));
     assert_eq!(archive_len(&disk), size, "it is written down once");
     // Mounted again.
     let mut mounted = healthy;
@@ -338,7 +344,11 @@ fn a_spool_that_is_not_mounted_is_an_alarm_and_drops_nothing() {
         mounted.put_file(&Place::store(path), content);
     }
     let report = backup(&mut mounted).unwrap();
-    assert!(report.is_clean() && report.messages_added == 0);
+    assert_eq!(
+        (report.problems_count, report.messages_added, &report.alarms),
+        (0, 0, &again.alarms),
+        "it stands until somebody looks"
+    );
     drop(host);
 }
 
@@ -349,9 +359,9 @@ fn a_user_who_vanished_is_an_alarm_that_is_written_once() {
     host.folders.retain(|name, _| !name.contains("anna"));
     host.publish(&mut disk);
     let report = backup(&mut disk).unwrap();
-    assert_eq!((report.alarm, report.commit), (Some(Alarm::Vanished { before: 5 }), Some(2)));
+    assert_eq!((raised(&report), report.commit, report.is_clean()), (vec![(Cause::Vanished, 5, 0)], Some(2), false));
     let report = backup(&mut disk).unwrap();
-    assert_eq!((report.alarm, report.commit), (Some(Alarm::Vanished { before: 5 }), None));
+    assert_eq!((report.raised.len(), report.alarms.len(), report.commit, report.is_clean()), (0, 1, None, false));
     assert_eq!(table(&mut disk, When::Newest).folders.len(), 2);
     is_good(&mut disk);
 }
@@ -374,7 +384,7 @@ fn the_loss_of_most_messages_is_an_alarm_and_what_is_left_is_saved() {
     host.folder("user.anna.Sent").messages.clear();
     host.publish(&mut disk);
     let report = backup(&mut disk).unwrap();
-    assert_eq!(report.alarm, Some(Alarm::MassLoss { before: 5, after: 1 }));
+    assert_eq!(raised(&report), [(Cause::MassLoss, 5, 1)]);
     assert!(has(&mut disk, &story::mail(60, 200)) && has(&mut disk, &story::mail(0, 500)));
 }
 

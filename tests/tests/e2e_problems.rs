@@ -134,7 +134,7 @@ fn an_index_that_cannot_be_read_costs_no_other_folder_anything() {
 
 #[test]
 fn a_disk_that_is_not_mounted_is_a_problem_and_no_wave_of_deletions() {
-    let mut bench = bench();
+    let bench = bench();
     let spool = bench.lab.outside(bench.lab.dir()).join("spool");
     let away = spool.with_file_name("spool.away");
     let before = bench.cylinder.folders("anna");
@@ -154,7 +154,15 @@ fn a_disk_that_is_not_mounted_is_a_problem_and_no_wave_of_deletions() {
     assert_eq!(bench.cylinder.backup(&["--all"]).exit, 3);
     fs::remove_dir(&spool).expect("the mount point is empty");
     fs::rename(&away, &spool).expect("the spool comes back");
-    assert_eq!(bench.backup().told["messages_added"], 0);
+    // The mail is there again, and the alarm stands until somebody has looked.
+    let back = told(&bench.cylinder.backup(&["anna"]), 3);
+    assert_eq!(
+        (&back["messages_added"], &back["problems_count"], &back["alarms"]),
+        (&0.into(), &0.into(), &first["alarms"]),
+        "{back}"
+    );
+    assert_eq!(bench.cylinder.read(&["acknowledge", "anna"]).exit, 0);
+    assert_eq!(told(&bench.cylinder.backup(&["anna"]), 0)["alarms"], Value::Array(Vec::new()));
     assert_eq!(bench.cylinder.folders("anna"), before);
     has_all(&bench);
 }
@@ -166,20 +174,65 @@ fn a_user_who_is_gone_is_an_alarm_that_does_not_stop_until_somebody_looks() {
     admin.set_acl("user/anna", "cyrus", "lrswipkxtecdan");
     admin.delete("user/anna");
     // Delayed delete: everything is there under another name.
-    let first = told(&bench.cylinder.backup(&["anna"]), 0);
-    assert_eq!((&first["messages"], &first["messages_added"]), (&6.into(), &0.into()), "{first}");
-    bench.lab.run("cyr_expire", &["-E", "1", "-X", "0", "-D", "0"]);
     let gone = told(&bench.cylinder.backup(&["anna"]), 3);
+    assert_eq!(
+        (&gone["messages"], &gone["messages_added"], &gone["alarms"][0]["cause"]),
+        (&6.into(), &0.into(), &"vanished".into()),
+        "{gone}"
+    );
     assert!(gone["alarm"].as_str().is_some_and(|alarm| alarm.contains("6 messages")), "{gone}");
+    bench.lab.run("cyr_expire", &["-E", "1", "-X", "0", "-D", "0"]);
+    assert_eq!(told(&bench.cylinder.backup(&["anna"]), 3)["alarms"], gone["alarms"], "one cause is one alarm");
     has_all(&bench);
     let stamp = bench.cylinder.stamp("anna");
     for words in [&["anna"][..], &["--all"]] {
         let again = told(&bench.cylinder.backup(words), 3);
-        assert_eq!(again["alarm"], gone["alarm"], "{words:?}");
+        assert_eq!(again["alarms"], gone["alarms"], "{words:?}");
     }
     assert_eq!(bench.cylinder.stamp("anna"), stamp, "an alarm is written once");
     let log = bench.cylinder.read(&["log", "anna", "--json"]).json();
-    assert_eq!(log[0]["alarm"]["before"], 6, "{log:?}");
+    assert_eq!(log[0]["alarms"][0]["before"], 6, "{log:?}");
+    // Somebody has looked: a departed user costs nothing any more, however long the server goes without.
+    assert_eq!(bench.cylinder.read(&["acknowledge", "--all"]).exit, 0);
+    let stamp = bench.cylinder.stamp("anna");
+    let again = told(&bench.cylinder.backup(&["anna"]), 0);
+    assert_eq!(
+        (&again["gone"], &again["snapshot"], &again["alarms"]),
+        (&gone["gone"], &Value::Null, &Value::Array(Vec::new())),
+        "{again}"
+    );
+    let all = bench.cylinder.backup(&["--all"]);
+    assert_eq!((all.exit, &all.json().last().expect("a sum")["gone"]), (0, &1.into()), "{:?}", all.json());
+    assert_eq!(bench.cylinder.stamp("anna"), stamp);
+    has_all(&bench);
+}
+
+#[test]
+fn a_renamed_user_keeps_the_archive_and_raises_no_alarm() {
+    let mut bench = Bench::start(Version::V3_6, &[("allowusermoves", "yes")]);
+    append_many(&mut bench.imap, "INBOX", 0, 4);
+    bench.imap.create("Work");
+    append_many(&mut bench.imap, "Work", 4, 6);
+    assert_eq!(bench.cylinder.backup(&["--all"]).exit, 0);
+    bench.imap.unselect();
+    bench.lab.login("cyrus").rename("user/anna", "user/anne");
+    let all = bench.cylinder.backup(&["--all"]);
+    let anne = all.user("anne");
+    assert_eq!(
+        (all.exit, &anne["messages"], &anne["messages_added"], &anne["alarms"]),
+        (0, &6.into(), &0.into(), &Value::Array(Vec::new())),
+        "{anne}"
+    );
+    assert!(String::from_utf8_lossy(&all.stderr).contains("anne: was called anna until now; the archive moves along"));
+    assert!(!bench.cylinder.has_archive("anna"));
+    bench.cylinder.is_sound("anne");
+    for n in 0..6 {
+        assert_eq!(bench.cylinder.show("anne", &Guid::of(&message(n)).to_hex()), message(n));
+    }
+    let log = bench.cylinder.read(&["log", "anne"]);
+    assert!(String::from_utf8_lossy(&log.stdout).contains("the user was called anna before"));
+    let again = bench.cylinder.backup(&["--all"]);
+    assert_eq!((again.exit, &again.user("anne")["snapshot"]), (0, &Value::Null));
 }
 
 #[test]
@@ -195,6 +248,9 @@ fn a_user_who_loses_more_than_half_of_the_messages_is_an_alarm() {
     assert_eq!(alarmed["problems_count"], 0);
     has_all(&bench);
     // What is there was saved, so there is nothing to do, and nothing new to be alarmed about.
+    let again = told(&bench.cylinder.backup(&["anna"]), 3);
+    assert_eq!((&again["snapshot"], &again["alarms"]), (&Value::Null, &alarmed["alarms"]), "until somebody looks");
+    assert_eq!(bench.cylinder.read(&["acknowledge", "anna"]).exit, 0);
     bench.cylinder.backup_nothing("anna");
     append_many(&mut bench.imap, "INBOX", 10, 11);
     assert_eq!(bench.backup().told["messages_added"], 1);

@@ -367,8 +367,12 @@ fn our_client_backs_up_over_the_stock_dialect_in_every_namespace() {
 
             // A local run over the same archive adds what the dialect does not have, and loses nothing.
             let before: BTreeSet<String> = cylinder.entries(user).into_iter().collect();
-            let told = cylinder.backup_well(user);
-            assert_eq!((&told["messages_added"], &told["names_gone"]), (&0.into(), &0.into()), "{told}");
+            // It is another source, which has to be said.
+            let refused = cylinder.backup(&[user]);
+            assert_eq!((refused.exit, &refused.user(user)["alarms"][0]["cause"]), (3, &"other-source".into()));
+            let adopted = cylinder.backup(&[user, "--adopt"]);
+            let told = adopted.user(user);
+            assert_eq!((adopted.exit, &told["messages_added"], &told["names_gone"]), (0, &0.into(), &0.into()), "{told}");
             let entries = cylinder.entries(user);
             assert!(entries.contains(&String::from("meta/mailboxes")) && before.iter().all(|name| entries.contains(name)));
             agrees(&cylinder, &mut imap, user, namespace);

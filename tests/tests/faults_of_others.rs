@@ -105,7 +105,7 @@ async fn pull(io: Io) -> Result<(), Error> {
     let limits = Limits { line: ANSWER_LINE_MAX, stall: Span::from_secs(60), bytes_per_second: 0 };
     let Greeted::Native(mut client) = connect(&io, "imap1", limits).await? else { panic!("a native server") };
     let archive = story::settings();
-    let settings = backup::Settings { archive, source: String::from("imap1"), archive_id: [7; 16], read_rate: 0 };
+    let settings = backup::Settings { archive, source: String::from("imap1"), adopt: false, archive_id: [7; 16], read_rate: 0 };
     let report = backup::run(&io, &mut Origin::Native(&mut client), &life::anna(), &dir(), &settings).await;
     client.close().await;
     report.map(drop)

@@ -32,7 +32,13 @@ fn anna() -> Owner {
 }
 
 fn settings() -> Settings {
-    Settings { archive: story::settings(), source: String::from("test"), archive_id: *b"sixteen bytes id", read_rate: 0 }
+    Settings {
+        archive: story::settings(),
+        source: String::from("test"),
+        adopt: false,
+        archive_id: *b"sixteen bytes id",
+        read_rate: 0,
+    }
 }
 
 fn limits() -> Limits {

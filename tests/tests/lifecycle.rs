@@ -92,7 +92,7 @@ fn an_alarm_waits_for_somebody_and_the_exit_status_says_so() {
     let waits = compact(&store, &["--keep-within", "0h"], 3);
     assert_eq!((&waits["outcome"], &waits["waits_for"]), (&"waits".into(), &"alarm".into()));
     let acknowledge = || out(&run_for(&mut store.command(&["acknowledge", "anna"]), 0));
-    assert_eq!(acknowledge(), "anna: acknowledged that 1 of 21 messages were left\n");
+    assert_eq!(acknowledge(), "anna: acknowledged: 1 of 21 messages were left\n");
     assert_eq!(acknowledge(), "anna: there is no alarm\n");
     assert_eq!(compact(&store, &["--keep-within", "0h"], 0)["messages_dropped"], 40);
     assert!(backup(&store, &spool, 0).starts_with("anna: unchanged, 1 message"));

@@ -93,7 +93,8 @@ fn anna() -> Owner {
 async fn pull(io: Io) -> Result<(), Error> {
     let limits = Limits { line: ANSWER_LINE_MAX, stall: Span::from_secs(60), bytes_per_second: 0 };
     let archive_id = *b"sixteen bytes id";
-    let settings = Settings { archive: story::settings(), source: String::from("test"), archive_id, read_rate: 0 };
+    let settings =
+        Settings { archive: story::settings(), source: String::from("test"), adopt: false, archive_id, read_rate: 0 };
     let Greeted::Native(mut client) = connect(&io, "recorded", limits).await? else { panic!("a native server") };
     let report = backup::run(&io, &mut Origin::Native(&mut client), &anna(), &archive_dir(&anna())?, &settings).await?;
     assert!(report.is_clean() && report.messages_added == 6, "{report:?}");

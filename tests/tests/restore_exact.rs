@@ -57,8 +57,13 @@ fn store() -> SimDisk {
     }
     host.publish(&mut disk);
     disk.wait_until(disk.now().plus(Span::from_secs(5)));
-    let settings =
-        Settings { archive: story::settings(), source: String::from("test"), archive_id: *b"sixteen bytes id", read_rate: 0 };
+    let settings = Settings {
+        archive: story::settings(),
+        source: String::from("test"),
+        adopt: false,
+        archive_id: *b"sixteen bytes id",
+        read_rate: 0,
+    };
     let procedure = |io: Io| async move {
         let conf = config::load(&io, b"/etc/imapd.conf", "", VersionLine::V3_6).await?;
         let mut site = Site::open(&io, conf, None, Locking::AsServer, Patience::default()).await?;
@@ -144,7 +149,7 @@ fn with_quotas(disk: &mut SimDisk, roots: &[&str]) {
         }
         table.states.sort_by(|a, b| a.name.cmp(&b.name));
         let (source, cyrus) = (String::from("test"), String::from("3.6"));
-        writer.commit(table, CommitFacts { time: io.now(), source, cyrus, alarm: None, dead: 0 }).await?;
+        writer.commit(table, CommitFacts { time: io.now(), source, cyrus, standing: None, dead: 0 }).await?;
         writer.close().await;
         Ok::<(), Error>(())
     };

@@ -3,9 +3,10 @@
 
 use cylinder_core::archive::read::Reader;
 use cylinder_core::archive::record::FolderRow;
+use cylinder_core::archive::standing::Cause;
 use cylinder_core::archive::verify::verify;
 use cylinder_core::backup;
-use cylinder_core::backup::report::{Alarm, Report};
+use cylinder_core::backup::report::Report;
 use cylinder_core::cyrus::annotations::{OWNER_TOKEN, emit_key, emit_value};
 use cylinder_core::cyrus::db::{flat, twoskip};
 use cylinder_core::error::Error;
@@ -750,7 +751,7 @@ fn a_user_who_vanishes_or_loses_most_mail_is_an_alarm() {
     world.host.folders.retain(|name, _| name == "user.bob");
     world.publish();
     let (report, _) = world.pull(&mut Net::default()).expect("a pull");
-    assert!(matches!(report.alarm, Some(Alarm::Vanished { .. })), "{report:?}");
+    assert!(matches!(&report.raised[..], [alarm] if alarm.cause == Cause::Vanished), "{report:?}");
     assert!(content(&mut world.here) == before);
 }
 

@@ -36,7 +36,13 @@ const INBOX: &str = "user.anna";
 const WORK: &str = "user.anna.Work";
 
 fn settings() -> Settings {
-    Settings { archive: story::stored(), source: String::from("local:test"), archive_id: *b"sixteen bytes id", read_rate: 0 }
+    Settings {
+        archive: story::stored(),
+        source: String::from("local:test"),
+        adopt: false,
+        archive_id: *b"sixteen bytes id",
+        read_rate: 0,
+    }
 }
 
 async fn site(io: &Io) -> Result<Site, Error> {
@@ -143,8 +149,8 @@ impl Tale {
         self.line(&text);
         report.notes.iter().for_each(|note| self.line(&format!("   note: {note}")));
         report.problems.iter().for_each(|problem| self.line(&format!("   problem: {}", told(problem))));
-        if let Some(alarm) = report.alarm {
-            self.line(&format!("   ALARM: {alarm:?}"));
+        for alarm in &report.alarms {
+            self.line(&format!("   ALARM: {:?} before={} after={}", alarm.cause, alarm.before, alarm.after));
         }
     }
 

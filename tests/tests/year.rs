@@ -115,7 +115,7 @@ impl Year {
             Outcome::Done(plan, filtered) => {
                 assert!(plan.is_due(), "seed {seed}, day {day}: {plan:?}");
                 let head = self.life.head().commit;
-                assert!(head.hold.is_none() && head.alarm.is_none(), "seed {seed}, day {day}: {head:?}");
+                assert!(head.hold.is_none() && head.standing.alarms.is_empty(), "seed {seed}, day {day}: {head:?}");
                 self.rewritten += filtered.bytes;
                 self.compactions += 1;
                 (self.since, self.below) = (day, day);
@@ -125,7 +125,7 @@ impl Year {
             Outcome::Waits(wait) => {
                 let head = self.life.head().commit;
                 let right = match wait {
-                    Wait::Alarm(_) => head.alarm.is_some(),
+                    Wait::Alarm(_) => !head.standing.alarms.is_empty(),
                     Wait::Hold(_) => head.hold.is_some(),
                     Wait::Damage(damage) => panic!("seed {seed}, day {day}: {damage}"),
                 };

@@ -1,6 +1,7 @@
 //! `cylinder backup`
 
 use super::compact;
+use crate::alarm;
 use crate::args::{Args, Backup, Command};
 use crate::exit::Exit;
 use crate::fleet::plan::{From, JOBS, Plan, Source, Whom};
@@ -8,7 +9,7 @@ use crate::fleet::{self, How, Sum, Watch};
 use crate::host::{self, HostOptions, Outcome, Trouble, owner_shown};
 use crate::output::{self, OutputError, Progress, count, size};
 use argh::FromArgs;
-use cylinder_core::backup::report::{Alarm, Problem, Report, Why};
+use cylinder_core::backup::report::{Problem, Report, Why};
 use cylinder_core::compact::Outcome as Compaction;
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
@@ -126,7 +127,7 @@ fn run_with(args: &Backup, chance: [u8; 16]) -> Outcome {
     let threads = args.threads.or(crate::tape::current().map(|_| host::threads(None)));
     // A recording is of the backup alone: it must come out the same whenever it is run again.
     let compact = !args.no_compact && crate::tape::current().is_none();
-    let how = How { level, check: !args.no_check, threads, chance, compact };
+    let how = How { level, check: !args.no_check, threads, chance, compact, adopt: args.adopt };
     let teller = Teller { args, summary: Mutex::default() };
     let sum = fleet::run(&plan, how, &teller)?;
     let summary = teller.summary.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -211,7 +212,7 @@ fn finish(args: &Backup, sum: &Sum, summary: Summary, several: bool, begun: Inst
     if args.json {
         output::json(&json!({
             "event": "summary", "users": users, "changed": summary.changed, "not_clean": bad, "left": sum.left,
-            "sources_lost": sum.sources_lost,
+            "sources_lost": sum.sources_lost, "gone": sum.gone, "other_sources": sum.elsewhere,
             "messages_added": summary.messages_added, "bytes_added": summary.bytes_added,
             "longest_hold_ms": summary.longest_hold_ms, "seconds": seconds, "stopped": stopped, "exit": exit as u8,
         }))?;
@@ -221,9 +222,16 @@ fn finish(args: &Backup, sum: &Sum, summary: Summary, several: bool, begun: Inst
         let why = if stopped { "stopped" } else { "the time is up" };
         eprintln!("cylinder: {why}: {} left for the next run", count(sum.left, "user"));
     }
+    if !args.quiet {
+        for (source, archives) in &sum.elsewhere {
+            let source = Shown(source.as_bytes());
+            eprintln!("cylinder: the store has {} of {source}, which is no source of this run", count(*archives, "archive"));
+        }
+    }
     if several && !args.quiet {
+        let gone = if sum.gone == 0 { String::new() } else { format!(", {} gone", sum.gone) };
         output::line(&format!(
-            "{}: {} changed, +{} ({}), {bad} with problems, {seconds:.1} s, locks held for {} ms at most",
+            "{}: {} changed, +{} ({}), {bad} with problems{gone}, {seconds:.1} s, locks held for {} ms at most",
             count(users, "user"),
             summary.changed,
             count(summary.messages_added, "message"),
@@ -324,11 +332,21 @@ impl Teller<'_> {
         if unlisted > 0 {
             eprintln!("cylinder: {who}: and {}", count(unlisted, "more problem"));
         }
-        if let Some(alarm) = &report.alarm {
-            eprintln!("cylinder: {who}: ALARM: {}", alarm_text(alarm));
+        for alarm in alarm::told(report) {
+            eprintln!("cylinder: {who}: ALARM: {}", alarm::text(who, alarm, report));
         }
         if self.args.quiet {
             return Ok(());
+        }
+        if let Some(home) = &report.other_home {
+            return output::line(&format!("{who}: nothing saved: the archive is of {}", Shown(home.as_bytes())));
+        }
+        if let (Some(since), None) = (report.gone, report.commit) {
+            return output::line(&format!(
+                "{who}: gone since {}, {} are kept",
+                output::time(since),
+                count(report.messages, "message")
+            ));
         }
         output::line(&match report.commit {
             None => format!("{who}: unchanged, {} in {}", count(report.messages, "message"), count(report.folders, "folder")),
@@ -341,19 +359,6 @@ impl Teller<'_> {
                 size(report.archive_bytes),
             ),
         })
-    }
-}
-
-fn alarm_text(alarm: &Alarm) -> String {
-    match alarm {
-        Alarm::Vanished { before } => format!(
-            "the server has no mailbox of this user any more, the archive has {}; nothing is dropped from it. Is the server's disk mounted?",
-            count(*before, "message")
-        ),
-        Alarm::MassLoss { before, after } => format!(
-            "{after} of {} are left since the last snapshot; what is there was saved, and nothing is dropped from the archive until somebody has looked",
-            count(*before, "message")
-        ),
     }
 }
 
@@ -423,7 +428,9 @@ fn report_json(who: &str, r: &Report) -> Value {
         "names_new": r.names_new, "names_gone": r.names_gone, "messages": r.messages, "messages_added": r.messages_added,
         "bytes_added": r.bytes_added, "archive_bytes": r.archive_bytes, "longest_hold_ms": r.longest_hold.ms(),
         "unsettled": r.unsettled, "notes": r.notes, "exit": Exit::of_report(r) as u8,
-        "alarm": r.alarm.as_ref().map(alarm_text),
+        "alarm": alarm::told(r).next().map(|alarm| alarm::text(who, alarm, r)),
+        "alarms": alarm::told(r).map(alarm::json).collect::<Vec<_>>(),
+        "gone": r.gone.map(output::rfc3339), "other_home": r.other_home,
         "problems_count": r.problems_count,
         "problems": r.problems.iter().map(problem_json).collect::<Vec<_>>(),
     })

@@ -1,5 +1,6 @@
 //! `cylinder compact`, and the same behind each run of `cylinder backup`.
 
+use crate::alarm;
 use crate::args::Compact;
 use crate::exit::Exit;
 use crate::host::{self, Trouble, owner_shown};
@@ -192,10 +193,9 @@ fn text(result: &Result<Outcome, Error>) -> Result<String, String> {
         Ok(Outcome::Waits(Wait::Hold(since))) => {
             Ok(format!("nothing is dropped: on hold since {}; `cylinder hold` lifts it", output::time(*since)))
         }
-        Ok(Outcome::Waits(Wait::Alarm(alarm))) => Err(format!(
-            "nothing is dropped before somebody looks: {} of {} messages were left on the server; then `cylinder acknowledge`",
-            alarm.after, alarm.before
-        )),
+        Ok(Outcome::Waits(Wait::Alarm(alarm))) => {
+            Err(format!("nothing is dropped while an alarm stands: {}; `cylinder acknowledge` ends it", alarm::short(alarm)))
+        }
         Ok(Outcome::Waits(Wait::Damage(damage))) => {
             Err(format!("nothing is dropped over damage; `cylinder verify` tells all: {damage}"))
         }

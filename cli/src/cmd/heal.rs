@@ -1,6 +1,7 @@
 //! `cylinder heal`
 
 use super::compact::archive_settings;
+use crate::alarm;
 use crate::args::Heal;
 use crate::exit::Exit;
 use crate::fleet::STALL;
@@ -34,6 +35,7 @@ pub fn run(args: &Heal) -> Outcome {
         archive: archive_settings(None, threads),
         source: args.from.clone().unwrap_or_default(),
         archive_id: host::chance()?,
+        adopt: false,
         read_rate: 0,
     };
     let mut progress = Progress::new(args.quiet || args.json);
@@ -120,6 +122,11 @@ fn tell(args: &Heal, who: &str, healed: &Healed) -> Outcome {
     let clean = report.map_or(Exit::Ok, Exit::of_report);
     // That the archive is damaged is why this was done.
     let exit = if healed.lost.is_empty() && clean != Exit::Partial { Exit::Ok } else { Exit::Partial };
+    if let Some(report) = report.filter(|_| !args.json) {
+        for alarm in alarm::told(report) {
+            eprintln!("cylinder: {who}: ALARM: {}", alarm::text(who, alarm, report));
+        }
+    }
     let hex = |guids: &[Guid]| guids.iter().map(Guid::to_hex).collect::<Vec<_>>();
     if args.json {
         output::json(&json!({

@@ -1,6 +1,7 @@
 //! `cylinder log`
 
 use super::archive::with_reader;
+use crate::alarm;
 use crate::args::Log;
 use crate::exit::Exit;
 use crate::host::{Outcome, Trouble};
@@ -63,7 +64,8 @@ fn tell(args: &Log, Counted { at, folders, messages, lacking }: &Counted) -> Res
             "folders": folders, "messages": messages,
             "messages_added": c.added_messages, "bytes_added": c.added_raw,
             "messages_stored": c.total_messages, "bytes_stored": c.total_raw,
-            "alarm": c.alarm.map(|a| json!({ "before": a.before, "after": a.after })),
+            "alarms": c.standing.alarms.iter().map(alarm::json).collect::<Vec<_>>(),
+            "gone": c.standing.gone.map(output::rfc3339),
             "hold": c.hold.map(output::rfc3339),
             "lacking": lacking.iter().map(|l| json!({
                 "folder": l.what, "lacking": l.word, "why": l.why, "next": l.next,
@@ -77,8 +79,8 @@ fn tell(args: &Log, Counted { at, folders, messages, lacking }: &Counted) -> Res
     let (added, bytes) = (count(c.added_messages, "message"), size(c.added_raw));
     let (messages, folders) = (count(*messages, "message"), count(*folders, "folder"));
     let mut line = format!("{:>6}  {}  +{added}, {bytes}; {messages} in {folders}", c.number, output::time(c.time));
-    if let Some(alarm) = c.alarm {
-        line += &format!("  ALARM: {} of {} messages were left", alarm.after, alarm.before);
+    for alarm in &c.standing.alarms {
+        line += &format!("  ALARM: {}", alarm::short(alarm));
     }
     output::line(&line)?;
     for Lacking { what, why, .. } in lacking.iter().take(LACKING_NAMED) {
@@ -94,6 +96,12 @@ fn tell(args: &Log, Counted { at, folders, messages, lacking }: &Counted) -> Res
 fn standing(head: &CommitAt) -> Result<(), OutputError> {
     if let Some(Compacted { time, number, head }) = head.commit.compacted {
         output::line(&format!("compacted {}, goes on from commit {number}, {head}", output::time(time)))?;
+    }
+    if let Some(name) = &head.commit.standing.formerly {
+        output::line(&format!("the user was called {name} before"))?;
+    }
+    if let Some(since) = head.commit.standing.gone {
+        output::line(&format!("gone from the server since {}", output::time(since)))?;
     }
     if let Some(since) = head.commit.hold {
         output::line(&format!("on hold since {}", output::time(since)))?;

@@ -1,35 +1,45 @@
 //! `cylinder acknowledge` and `cylinder hold`: what somebody decides about an archive is written down in it.
 
 use super::version::SOFTWARE;
+use crate::alarm;
 use crate::args::{Acknowledge, Hold};
 use crate::exit::Exit;
 use crate::host::{self, Outcome, Trouble, owner_shown};
-use crate::output;
+use crate::output::{self, OutputError};
 use cylinder_core::archive::append::{Mark, Settings, Writer};
-use cylinder_core::archive::record::{Alarm, Commit};
+use cylinder_core::archive::record::Commit;
+use cylinder_core::archive::standing::Standing;
+use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
-use cylinder_core::store::archive_dir;
+use cylinder_core::store::{self, archive_dir};
 use cylinder_transport_local::Local;
 use serde_json::json;
 
 /// Acknowledges alarms.
 pub fn acknowledge(args: &Acknowledge) -> Outcome {
-    if args.users.is_empty() {
-        return Err(Trouble::Usage(String::from("whose alarm? name users")));
+    if args.users.is_empty() != args.all {
+        return Err(Trouble::Usage(String::from("whose alarms? name users, or give --all")));
     }
     let store = host::store(&args.store)?;
     let mut driver = host::store_driver(&store, 0);
+    let owners = if args.all {
+        host::run(&mut driver, |io| async move { store::owners(&io).await })?
+    } else {
+        args.users.iter().map(|word| host::owner(word)).collect()
+    };
     let mut codes = Vec::new();
-    for word in &args.users {
-        let who = owner_shown(&host::owner(word));
-        let result = mark(&mut driver, word, |commit| commit.alarm.map(|_| Mark::Acknowledge));
+    for owner in owners {
+        let who = owner_shown(&owner);
+        let has_alarm = |commit: &Commit| (!commit.standing.alarms.is_empty()).then_some(Mark::Acknowledge);
+        let result = mark(&mut driver, &owner, has_alarm);
         codes.push(result.as_ref().map_or_else(Exit::of, |_| Exit::Ok));
         match result {
-            Ok((before, _)) if args.json => output::json(&acknowledged_json(&who, before.alarm))?,
-            Ok((Commit { alarm: Some(Alarm { before, after }), .. }, _)) => {
-                output::line(&format!("{who}: acknowledged that {after} of {before} messages were left"))?;
-            }
-            Ok(_) => output::line(&format!("{who}: there is no alarm"))?,
+            Ok((before, _)) if args.all && before.standing.alarms.is_empty() => {}
+            Ok((before, _)) if args.json => output::json(&json!({
+                "user": who, "acknowledged": before.standing.alarms.iter().map(alarm::json).collect::<Vec<_>>(),
+            }))?,
+            Ok((before, _)) if before.standing.alarms.is_empty() => output::line(&format!("{who}: there is no alarm"))?,
+            Ok((before, _)) => acknowledged(&who, &before.standing)?,
             Err(error) if args.json => output::json(&json!({ "user": who, "error": error.to_string() }))?,
             Err(error) => eprintln!("cylinder: {who}: {error}"),
         }
@@ -37,8 +47,17 @@ pub fn acknowledge(args: &Acknowledge) -> Outcome {
     Ok(Exit::of_all(codes))
 }
 
-fn acknowledged_json(who: &str, alarm: Option<Alarm>) -> serde_json::Value {
-    json!({ "user": who, "acknowledged": alarm.map(|a| json!({ "before": a.before, "after": a.after })) })
+fn acknowledged(who: &str, standing: &Standing) -> Result<(), OutputError> {
+    for alarm in &standing.alarms {
+        output::line(&format!("{who}: acknowledged: {}", alarm::short(alarm)))?;
+    }
+    match standing.gone {
+        Some(since) => output::line(&format!(
+            "{who}: gone from the server since {}; runs pass over this user without an alarm, and the archive stays",
+            output::time(since)
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Sets or lifts a hold, or tells whether there is one.
@@ -51,7 +70,7 @@ pub fn hold(args: &Hold) -> Outcome {
     };
     let store = host::store(&args.store)?;
     let mut driver = host::store_driver(&store, 0);
-    let (_, now) = mark(&mut driver, &args.user, |commit| match (order, commit.hold) {
+    let (_, now) = mark(&mut driver, &host::owner(&args.user), |commit| match (&order, commit.hold) {
         (Some(Mark::Hold), None) => Some(Mark::Hold),
         (Some(Mark::Release), Some(_)) => Some(Mark::Release),
         _ => None,
@@ -69,11 +88,11 @@ pub fn hold(args: &Hold) -> Outcome {
 }
 
 /// Writes the mark down that `which` makes of the newest commit, if it makes one. The newest commit before and after.
-fn mark(driver: &mut Local, word: &str, which: impl Fn(&Commit) -> Option<Mark>) -> Result<(Commit, Commit), Error> {
-    let (owner, settings) = (host::owner(word), settings());
-    let dir = archive_dir(&owner)?;
+fn mark(driver: &mut Local, owner: &Owner, which: impl Fn(&Commit) -> Option<Mark>) -> Result<(Commit, Commit), Error> {
+    let settings = settings();
+    let dir = archive_dir(owner)?;
     host::run(driver, |io| async move {
-        let reader = super::archive::open_to_write(&io, &owner, &dir).await?;
+        let reader = super::archive::open_to_write(&io, owner, &dir).await?;
         let before = reader.head().commit.clone();
         if which(&before).is_none() {
             reader.close().await;

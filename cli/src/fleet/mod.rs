@@ -8,6 +8,7 @@
 
 pub mod ledger;
 pub mod plan;
+mod renamed;
 
 use crate::exit::Exit;
 use crate::host::{self, Trouble};
@@ -15,6 +16,7 @@ use crate::stop;
 use crate::tape;
 use cylinder_core::archive::append;
 use cylinder_core::archive::read::Reader;
+use cylinder_core::archive::standing::Standing;
 use cylinder_core::backup::Settings;
 use cylinder_core::backup::report::Report;
 use cylinder_core::compact::Outcome;
@@ -78,6 +80,8 @@ pub struct How {
     pub chance: [u8; 16],
     /// Compact archives when that is due.
     pub compact: bool,
+    /// Take over archives that are of another source.
+    pub adopt: bool,
 }
 
 /// What came of a run.
@@ -89,6 +93,10 @@ pub struct Sum {
     pub sources_lost: usize,
     /// Users who were not begun: the time was up, or somebody wanted it to stop.
     pub left: u64,
+    /// Users who are gone from their server, as their archives say. They were not looked at.
+    pub gone: u64,
+    /// Archives of sources that this run does not have, by source.
+    pub elsewhere: BTreeMap<String, u64>,
 }
 
 #[derive(Default)]
@@ -285,6 +293,16 @@ impl Fleet<'_> {
         state.last_error = Some(error);
     }
 
+    fn archive_settings(&self) -> append::Settings {
+        append::Settings {
+            level: self.how.level,
+            check: self.how.check,
+            ahead: self.threads() + 1,
+            checkpoint_bytes: append::Settings::CHECKPOINT_BYTES,
+            software: String::from(crate::cmd::version::SOFTWARE),
+        }
+    }
+
     fn threads(&self) -> usize {
         self.how.threads.unwrap_or_else(|| (host::threads(None) / self.workers).max(1))
     }
@@ -305,7 +323,7 @@ impl Fleet<'_> {
         let procedure = |io: Io| async move {
             if queue.must_list() {
                 let owners = site.owners(&io).await?;
-                queue.listed(&io, owners).await?;
+                queue.listed(&io, &mut Origin::Local(site), owners).await?;
             }
             work(&io, &mut Origin::Local(site), queue).await
         };
@@ -339,19 +357,30 @@ impl Fleet<'_> {
         driver.run(task, &mut |event| self.watch.event(event))
     }
 
+    /// True if an archive is of this source. One that knows none is of the only source that there is. Archives of sources that
+    /// this run does not have are counted by the first source.
+    fn is_of(&self, standing: &Standing, at: usize) -> bool {
+        let Some(home) = &standing.home else { return self.plan.sources.len() == 1 };
+        if at == 0 && !self.plan.sources.iter().any(|source| source.name == *home) {
+            *self.state().sum.elsewhere.entry(home.clone()).or_default() += 1;
+        }
+        *home == self.plan.sources[at].name
+    }
+
     /// Whoever has an archive and is on no source's list: their servers have lost them, which must not go unnoticed.
-    async fn vanished(&self, io: &Io, at: usize) -> Result<Vec<Owner>, Error> {
+    /// With each, whether the archive says that the user is gone, and no alarm stands.
+    async fn vanished(&self, io: &Io, at: usize) -> Result<Vec<(Owner, bool)>, Error> {
         let found = self.state().found.clone();
         let mut vanished = Vec::new();
         for owner in cylinder_core::store::owners(io).await? {
             if found.contains(&owner) {
                 continue;
             }
-            let ours =
-                self.plan.sources.len() == 1 || source_of(io, &owner).await.as_ref() == Some(&self.plan.sources[at].name);
-            if ours && self.plan.sources[at].takes(&owner) {
-                vanished.push(owner);
+            let standing = standing_of(io, &owner).await;
+            if !self.is_of(&standing, at) || !self.plan.sources[at].takes(&owner) {
+                continue;
             }
+            vanished.push((owner, standing.gone.is_some() && standing.alarms.is_empty()));
         }
         Ok(vanished)
     }
@@ -360,7 +389,7 @@ impl Fleet<'_> {
 async fn pull(io: &Io, client: &mut Client, queue: &mut Users<'_>) -> Result<(), Error> {
     if queue.must_list() {
         let owners = client.owners().await?;
-        queue.listed(io, owners).await?;
+        queue.listed(io, &mut Origin::Native(client), owners).await?;
     }
     work(io, &mut Origin::Native(client), queue).await
 }
@@ -369,17 +398,24 @@ async fn pull(io: &Io, client: &mut Client, queue: &mut Users<'_>) -> Result<(),
 async fn pull_stock(io: &Io, client: &mut stock::Client, queue: &mut Users<'_>) -> Result<(), Error> {
     if queue.must_list() {
         let owners = client.owners().await?;
-        queue.listed(io, owners).await?;
+        queue.listed(io, &mut Origin::Stock(client), owners).await?;
     }
     work(io, &mut Origin::Stock(client), queue).await
 }
 
-/// The source that the newest snapshot of an archive comes from.
-async fn source_of(io: &Io, owner: &Owner) -> Option<String> {
-    let reader = Reader::open(io, &archive_dir(owner).ok()?).await.ok()?;
-    let newest = view::snapshot(&reader, When::Newest).await;
+/// What holds of an archive; nothing of one that cannot be read, which its own run tells.
+async fn standing_of(io: &Io, owner: &Owner) -> Standing {
+    let Ok(dir) = archive_dir(owner) else { return Standing::default() };
+    let Ok(reader) = Reader::open(io, &dir).await else { return Standing::default() };
+    let mut standing = reader.head().commit.standing.clone();
+    if standing.home.is_none()
+        && let Ok(newest) = view::snapshot(&reader, When::Newest).await
+    {
+        // Earlier versions wrote it into snapshots alone.
+        standing.settle(&newest.commit.source);
+    }
     reader.close().await;
-    newest.ok().map(|at| at.commit.source)
+    standing
 }
 
 /// The users of one source, as one worker sees them.
@@ -400,12 +436,15 @@ impl Users<'_> {
     }
 
     /// Puts whoever is to be backed up into the queue, those first who have waited longest.
-    async fn listed(&self, io: &Io, owners: Vec<Owner>) -> Result<(), Error> {
+    async fn listed(&self, io: &Io, origin: &mut Origin<'_>, owners: Vec<Owner>) -> Result<(), Error> {
         let owners: Vec<Owner> = owners.into_iter().filter(|owner| self.source.takes(owner)).collect();
         self.fleet.state().found.extend(owners.iter().cloned());
+        let mut vanished = self.fleet.vanished(io, self.at).await?;
+        self.fleet.renamed(io, origin, &owners, &mut vanished).await?;
         let mut all = owners;
-        all.extend(self.fleet.vanished(io, self.at).await?);
         let mut state = self.fleet.state();
+        state.sum.gone += vanished.iter().filter(|(_, is_gone)| *is_gone).count() as u64;
+        all.extend(vanished.into_iter().filter(|(_, is_gone)| !is_gone).map(|(owner, _)| owner));
         all.sort_by_cached_key(|owner| (state.ledger.last(&owner.shown()), owner.clone()));
         let its = &mut state.sources[self.at];
         its.queue = all.into();
@@ -430,14 +469,9 @@ impl Queue for Users<'_> {
         let archive_id = std::array::from_fn(|n| named.0[n]);
         let how = self.fleet.how;
         let settings = Settings {
-            archive: append::Settings {
-                level: how.level,
-                check: how.check,
-                ahead: self.fleet.threads() + 1,
-                checkpoint_bytes: append::Settings::CHECKPOINT_BYTES,
-                software: String::from(crate::cmd::version::SOFTWARE),
-            },
+            archive: self.fleet.archive_settings(),
             source: self.source.name.clone(),
+            adopt: how.adopt,
             archive_id,
             read_rate: self.source.read_rate / self.source.jobs as u64,
         };

@@ -9,6 +9,7 @@ use super::member::{FOOTER_LEN, Footer, Kind};
 use super::pack::Packer;
 use super::read::{ARCHIVE, CommitAt, End, Reader};
 use super::record::{Commit, CommitFacts, CommitKind, Part, Slot, Table};
+use super::standing::Standing;
 use crate::error::{Damage, Error, Fault};
 use crate::guid::Guid;
 use crate::io::{FileId, How, Io, LockMode, Op, Place, Reply};
@@ -58,7 +59,7 @@ impl Settings {
 /// What somebody decides about an archive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mark {
-    /// The alarm was looked at.
+    /// Somebody has looked at all alarms.
     Acknowledge,
     /// Nothing may be dropped until this is lifted.
     Hold,
@@ -275,7 +276,7 @@ impl Writer {
     pub async fn checkpoint(&mut self, time: Time) -> Result<(), Error> {
         self.out.good()?;
         self.out.settle().await?;
-        let facts = CommitFacts { time, source: String::new(), cyrus: String::new(), alarm: None, dead: 0 };
+        let facts = CommitFacts { time, source: String::new(), cyrus: String::new(), standing: None, dead: 0 };
         let messages = self.list(time).await?;
         let table = self.reader.head.commit.table;
         self.finish_with(CommitKind::Checkpoint, table, messages, facts, |_| ()).await.map(drop)
@@ -283,16 +284,25 @@ impl Writer {
 
     /// Writes down what somebody has decided, as a checkpoint of its own, and makes it durable.
     pub async fn mark(&mut self, mark: Mark, time: Time) -> Result<CommitAt, Error> {
-        self.out.good()?;
-        self.out.settle().await?;
-        let facts = CommitFacts { time, source: String::new(), cyrus: String::new(), alarm: None, dead: 0 };
-        let messages = self.list(time).await?;
-        let table = self.reader.head.commit.table;
         let change = |commit: &mut Commit| match mark {
-            Mark::Acknowledge => commit.alarm = None,
+            Mark::Acknowledge => commit.standing.acknowledge(),
             Mark::Hold => commit.hold = commit.hold.or(Some(time)),
             Mark::Release => commit.hold = None,
         };
+        self.change(time, change).await
+    }
+
+    /// Writes down what a run has seen that holds from now on, as a checkpoint of its own, and makes it durable.
+    pub async fn stand(&mut self, standing: Standing, time: Time) -> Result<CommitAt, Error> {
+        self.change(time, |commit| commit.standing = standing).await
+    }
+
+    async fn change(&mut self, time: Time, change: impl FnOnce(&mut Commit)) -> Result<CommitAt, Error> {
+        self.out.good()?;
+        self.out.settle().await?;
+        let facts = CommitFacts { time, source: String::new(), cyrus: String::new(), standing: None, dead: 0 };
+        let messages = self.list(time).await?;
+        let table = self.reader.head.commit.table;
         self.finish_with(CommitKind::Checkpoint, table, messages, facts, change).await
     }
 
@@ -335,6 +345,10 @@ impl Writer {
     ) -> Result<CommitAt, Error> {
         let before = &self.reader.head;
         let added_messages = messages.map_or(0, |(_, n)| n);
+        let mut standing = facts.standing.unwrap_or_else(|| before.commit.standing.clone());
+        if kind == CommitKind::Snapshot {
+            standing.settle(&facts.source);
+        }
         let mut commit = Commit {
             archive: before.commit.archive,
             // What the last commit says may be anything: its numbers are counted on as far as they go.
@@ -346,8 +360,7 @@ impl Writer {
             messages,
             source: facts.source,
             cyrus: facts.cyrus,
-            // An alarm stays until somebody has looked at it.
-            alarm: facts.alarm.or(before.commit.alarm),
+            standing,
             hold: before.commit.hold,
             compacted: before.commit.compacted,
             total_messages: before.commit.total_messages.saturating_add(added_messages),

@@ -74,7 +74,7 @@ impl Writer {
         }
         self.out.settle().await?;
         let time = self.reader.io.now();
-        let facts = CommitFacts { time, source: String::from(MENDED), cyrus: String::new(), alarm: None, dead: 0 };
+        let facts = CommitFacts { time, source: String::from(MENDED), cyrus: String::new(), standing: None, dead: 0 };
         let messages = self.list(time).await?;
         self.finish_with(CommitKind::Checkpoint, head.commit.table, messages, facts, |_| ()).await.map(drop)
     }

@@ -3,6 +3,7 @@
 //!
 //! What must not come in: where they stand in the file, and reading it.
 
+use super::standing::{self, Alarm, Cause, STANDING_MAX, Standing};
 use crate::bytes::{be32, be64};
 use crate::error::Damage;
 use crate::escape::{percent, shown, unpercent};
@@ -485,15 +486,6 @@ pub enum CommitKind {
     Checkpoint,
 }
 
-/// A loss that a person should look at before anything is dropped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Alarm {
-    /// Messages at the snapshot before.
-    pub before: u64,
-    /// Messages now.
-    pub after: u64,
-}
-
 /// The last compaction of an archive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Compacted {
@@ -514,8 +506,8 @@ pub struct CommitFacts {
     pub source: String,
     /// Version line of the server.
     pub cyrus: String,
-    /// A loss.
-    pub alarm: Option<Alarm>,
+    /// What holds from now on; `None`: what held before.
+    pub standing: Option<Standing>,
     /// Bytes of content that this snapshot does not need any more and the last one did.
     pub dead: u64,
 }
@@ -541,8 +533,8 @@ pub struct Commit {
     pub source: String,
     /// Version line of the server.
     pub cyrus: String,
-    /// A loss that nobody has looked at yet.
-    pub alarm: Option<Alarm>,
+    /// What holds since this commit or one before.
+    pub standing: Standing,
     /// Since when nothing may be dropped; `None` without a hold.
     pub hold: Option<Time>,
     /// The last compaction before this commit.
@@ -574,7 +566,7 @@ impl Commit {
             messages: None,
             source: String::new(),
             cyrus: String::new(),
-            alarm: None,
+            standing: Standing::default(),
             hold: None,
             compacted: None,
             total_messages: 0,
@@ -615,9 +607,7 @@ impl Commit {
                 let _ = writeln!(out, "{key} {}", percent(value.as_bytes(), b""));
             }
         }
-        if let Some(alarm) = &self.alarm {
-            let _ = writeln!(out, "alarm mass-loss before={} after={}", alarm.before, alarm.after);
-        }
+        self.emit_standing(&mut out);
         if let Some(since) = &self.hold {
             let _ = writeln!(out, "hold {since}");
         }
@@ -628,6 +618,33 @@ impl Commit {
         let _ = writeln!(out, "added messages={} raw={}", self.added_messages, self.added_raw);
         let _ = writeln!(out, "writer {}", percent(self.writer.as_bytes(), b""));
         out.into_bytes()
+    }
+
+    fn emit_standing(&self, out: &mut String) {
+        let encoded = |text: &str| percent(text.as_bytes(), b"");
+        let Standing { home, formerly, alarms, gone, strangers } = &self.standing;
+        // A snapshot of a server is its own home.
+        if let Some(home) = home.as_ref().filter(|home| self.kind == CommitKind::Checkpoint || **home != self.source) {
+            let _ = writeln!(out, "home {}", encoded(home));
+        }
+        if let Some(name) = formerly {
+            let _ = writeln!(out, "formerly {}", encoded(name));
+        }
+        for Alarm { cause, since, before, after } in alarms {
+            let (word, source) = match cause {
+                Cause::MassLoss => ("mass-loss", String::new()),
+                Cause::Vanished => ("vanished", String::new()),
+                Cause::Unclaimed => ("unclaimed", String::new()),
+                Cause::OtherSource(source) => ("other-source", format!(" source={}", encoded(source))),
+            };
+            let _ = writeln!(out, "alarm {word} before={before} after={after} since={since}{source}");
+        }
+        if let Some(since) = gone {
+            let _ = writeln!(out, "gone {since}");
+        }
+        for stranger in strangers {
+            let _ = writeln!(out, "stranger {}", encoded(stranger));
+        }
     }
 
     /// Reads the text. Unknown lines are left out.
@@ -648,10 +665,6 @@ impl Commit {
             b"checkpoint" => CommitKind::Checkpoint,
             other => return Err(Damage::new(object, 0, "kind", shown(other), "snapshot or checkpoint")),
         };
-        let alarm = match fields.get("alarm") {
-            Some(words) => Some(Alarm { before: words.number("before")?, after: words.number("after")? }),
-            None => None,
-        };
         let (totals, added) = (fields.need("totals")?, fields.need("added")?);
         Ok(Commit {
             archive: from_hex16(archive.rest)
@@ -666,9 +679,9 @@ impl Commit {
                 Some((_, None)) => return Err(Damage::new(object, 0, "messages", "no count", "offset, length, SHA-1, count")),
                 None => None,
             },
+            standing: standing_of(&fields, kind)?,
             source: fields.text("source")?,
             cyrus: fields.text("cyrus")?,
-            alarm,
             hold: fields.get("hold").map(|words| time_of(words, "hold")).transpose()?,
             compacted: fields.get("compacted").map(Compacted::parse).transpose()?,
             total_messages: totals.number("messages")?,
@@ -683,6 +696,38 @@ impl Commit {
 
 fn time_of(words: &Words<'_>, key: &'static str) -> Result<Time, Damage> {
     parse_time(words.rest).ok_or_else(|| words.damage(key, &shown(words.rest), "seconds.nanoseconds"))
+}
+
+/// What holds. An alarm of a cause that is not known counts as a loss: somebody should look.
+fn standing_of(fields: &Fields<'_>, kind: CommitKind) -> Result<Standing, Damage> {
+    let (home, formerly) = (fields.optional_text("home")?, fields.optional_text("formerly")?);
+    let mut standing = Standing { home, formerly, ..Standing::default() };
+    if standing.home.is_none() && kind == CommitKind::Snapshot {
+        standing.home = fields.optional_text("source")?.filter(|source| standing::is_server(source));
+    }
+    for words in fields.all("alarm").take(STANDING_MAX) {
+        let cause = match words.rest.split(|&c| c == b' ').next() {
+            Some(b"vanished") => Cause::Vanished,
+            Some(b"unclaimed") => Cause::Unclaimed,
+            Some(b"other-source") => Cause::OtherSource(words.string("source")?),
+            _ => Cause::MassLoss,
+        };
+        let since = match words.get("since") {
+            Some(since) => parse_time(since).ok_or_else(|| words.damage("since", &shown(since), "seconds.nanoseconds"))?,
+            None => Time::ZERO,
+        };
+        standing.raise(Alarm { cause, since, before: words.number("before")?, after: words.number("after")? });
+    }
+    standing.gone = fields.get("gone").map(|words| time_of(words, "gone")).transpose()?;
+    for words in fields.all("stranger").take(STANDING_MAX) {
+        standing.strangers.push(text_of(words, "stranger")?);
+    }
+    Ok(standing)
+}
+
+fn text_of(words: &Words<'_>, key: &'static str) -> Result<String, Damage> {
+    let bytes = unpercent(words.rest).ok_or_else(|| words.damage(key, &shown(words.rest), "percent-encoded text"))?;
+    Ok(String::from_utf8_lossy(&bytes).to_string())
 }
 
 impl Compacted {
@@ -728,10 +773,16 @@ impl<'a> Fields<'a> {
         parse_number(words.rest).ok_or_else(|| words.damage(key, &shown(words.rest), "a number"))
     }
 
+    fn all(&self, key: &'static str) -> impl Iterator<Item = &'a Words<'a>> {
+        self.lines.iter().filter(move |words| words.first == key.as_bytes())
+    }
+
     fn text(&self, key: &'static str) -> Result<String, Damage> {
-        let Some(words) = self.get(key) else { return Ok(String::new()) };
-        let bytes = unpercent(words.rest).ok_or_else(|| words.damage(key, &shown(words.rest), "percent-encoded text"))?;
-        Ok(String::from_utf8_lossy(&bytes).to_string())
+        self.optional_text(key).map(Option::unwrap_or_default)
+    }
+
+    fn optional_text(&self, key: &'static str) -> Result<Option<String>, Damage> {
+        self.get(key).map(|words| text_of(words, key)).transpose()
     }
 
     /// Offset, length, SHA-1 and what number stands behind them.
@@ -977,7 +1028,7 @@ mod tests {
             messages: Some((part, 3)),
             source: "local:/etc/imapd.conf".into(),
             cyrus: "3.6 or like it".into(),
-            alarm: Some(Alarm { before: 20000, after: 12 }),
+            standing: standing(),
             hold: Some(Time(1_795_456_000_000_000_001)),
             compacted: Some(Compacted { time: Time(1_795_456_001_000_000_000), number: 6, head: Guid::of(b"h") }),
             total_messages: 1,
@@ -989,12 +1040,44 @@ mod tests {
         }
     }
 
+    fn standing() -> Standing {
+        let alarm = |cause, secs| Alarm { cause, since: Time::from_secs(secs), before: 20000, after: 12 };
+        Standing {
+            home: Some("local:/etc/imapd.conf".into()),
+            formerly: Some("anna smith".into()),
+            alarms: alloc::vec![
+                alarm(Cause::MassLoss, 1),
+                alarm(Cause::Vanished, 2),
+                alarm(Cause::Unclaimed, 3),
+                alarm(Cause::OtherSource("ssh://cyrus@imap 2".into()), 4),
+                alarm(Cause::OtherSource("ssh://imap3\n".into()), 5),
+            ],
+            gone: Some(Time(1_795_456_000_000_000_002)),
+            strangers: alloc::vec!["unix:/run/a b".into(), "%".into()],
+        }
+    }
+
+    #[test]
+    fn alarms_of_earlier_versions_and_of_later_ones_are_losses() {
+        let blank =
+            Commit { kind: CommitKind::Snapshot, source: "ssh://imap1".into(), ..Commit::blank([1; 16], Time::ZERO, "") };
+        for line in ["alarm mass-loss before=5 after=1\n", "alarm flood before=5 after=1 water=high\n"] {
+            let text = [&blank.emit()[..], line.as_bytes()].concat();
+            let standing = Commit::parse(&text).unwrap().standing;
+            assert_eq!(standing.alarms, [Alarm { cause: Cause::MassLoss, since: Time::ZERO, before: 5, after: 1 }]);
+            assert_eq!(standing.home.as_deref(), Some("ssh://imap1"), "the source of a snapshot is its home");
+        }
+        let imported = Commit { source: "import:a.tar.gz".into(), ..blank };
+        assert_eq!(Commit::parse(&imported.emit()).unwrap().standing, Standing::default());
+    }
+
     #[test]
     fn commits_round_trip() {
-        let first =
-            Commit { previous: None, table: None, messages: None, alarm: None, hold: None, compacted: None, ..commit() };
+        let first = Commit { previous: None, table: None, messages: None, hold: None, compacted: None, ..commit() };
+        let bare = Commit { standing: Standing { home: standing().home, ..Standing::default() }, ..commit() };
+        let moved = Commit { standing: Standing { home: Some("ssh://imap2".into()), ..Standing::default() }, ..commit() };
         let first = Commit { kind: CommitKind::Checkpoint, ..first };
-        for c in [commit(), first] {
+        for c in [commit(), first, bare, moved] {
             let text = c.emit();
             assert_eq!(Commit::parse(&text).unwrap(), c, "{}", String::from_utf8_lossy(&text));
         }

@@ -16,9 +16,8 @@ pub mod report;
 
 use crate::archive::append::{self, Writer};
 use crate::archive::read::{End, Reader};
-use crate::archive::record::{
-    Alarm as AlarmMark, CommitFacts, DatabaseRow, FileRow, FolderRow, Lack, LackingRow, StateContent, StateRow, Table,
-};
+use crate::archive::record::{CommitFacts, DatabaseRow, FileRow, FolderRow, Lack, LackingRow, StateContent, StateRow, Table};
+use crate::archive::standing::{Alarm, Cause, Standing};
 use crate::cyrus::db::flat;
 use crate::cyrus::header;
 use crate::cyrus::index::{Index, USER_FLAGS_MAX};
@@ -39,7 +38,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use bodies::{Bodies, FolderBodies, Guids};
 use compare::{compare, row_of, state_row};
-use report::{Alarm, Problem, Report};
+use report::{Problem, Report};
 
 /// Entry of the user's records of mailboxes.db.
 pub const MAILBOXES: &[u8] = b"meta/mailboxes";
@@ -55,6 +54,8 @@ pub struct Settings {
     pub archive: append::Settings,
     /// How the source is named in commits, such as `local:/etc/imapd.conf`.
     pub source: String,
+    /// Take an archive over that is of another source.
+    pub adopt: bool,
     /// Names a new archive; 16 bytes of chance.
     pub archive_id: [u8; 16],
     /// Most bytes of messages that are read in a second, on average. 0: any.
@@ -142,7 +143,8 @@ pub async fn run_prepared(
         damage.into_iter().for_each(|d| report.problem(Problem::Archive { error: d.into() }));
         let doubted = doubt.clone();
         let paid = Time::default();
-        let run = Run { io, origin: &mut *origin, owner, settings, ask, old, by_id, is_stale, doubt, paid, report };
+        let standing = reader.as_ref().map(|reader| reader.head().commit.standing.clone()).unwrap_or_default();
+        let run = Run { io, origin: &mut *origin, owner, settings, ask, old, by_id, is_stale, doubt, paid, standing, report };
         if let Some(report) = run.run(reader, dir).await? {
             return Ok(report);
         }
@@ -168,6 +170,8 @@ struct Run<'a, 'o> {
     doubt: Vec<Guid>,
     /// When the messages that were read are paid for, by the rate that is allowed.
     paid: Time,
+    /// What held of the archive, and what this run has seen.
+    standing: Standing,
     report: Report,
 }
 
@@ -175,8 +179,8 @@ struct Run<'a, 'o> {
 enum Look {
     /// Nothing has changed.
     Same,
-    /// The server knows nothing of a user whom the archive has.
-    Vanished,
+    /// The server knows nothing of a user whom the archive has; true if the archive says so already.
+    Vanished(bool),
     /// Something has.
     Changed(Pass, Wanted),
 }
@@ -199,18 +203,25 @@ impl Next {
 impl Run<'_, '_> {
     /// `None` if somebody else has written the archive meanwhile: what was compared is not what is there any more.
     async fn run(mut self, reader: Option<Reader>, dir: &Place) -> Result<Option<Report>, Error> {
-        let alarmed = reader.as_ref().is_some_and(|reader| reader.head().commit.alarm.is_some());
+        if let Some(home) = self.standing.other_home(&self.settings.source).map(String::from) {
+            if !self.settings.adopt {
+                return self.other_home(reader, home).await;
+            }
+            self.report
+                .notes
+                .push(format!("adopted: the archive was of {home}, and is of {} from now on", self.settings.source));
+            self.is_stale = true;
+        }
         let look = self.look().await;
         let todo = match look {
             Ok(Look::Changed(pass, wanted)) => Some((pass, wanted)),
-            // Written down once; until somebody has looked at it, that is enough.
-            Ok(Look::Vanished) if !alarmed => None,
-            Ok(_) => {
+            Ok(Look::Vanished(false)) => None,
+            Ok(Look::Same | Look::Vanished(true)) => {
                 odd(&self.old).into_iter().for_each(|problem| self.report.problem(problem));
                 if let Some(reader) = reader {
                     self.leave(reader).await?;
                 }
-                return Ok(Some(self.report));
+                return Ok(Some(self.ended()));
             }
             Err(error) => {
                 if let Some(reader) = reader {
@@ -231,7 +242,7 @@ impl Run<'_, '_> {
             self.report.problem(Problem::Archive { error: error.clone() });
         }
         let result = match todo {
-            Some((pass, wanted)) => self.write(&mut writer, pass, wanted, alarmed).await,
+            Some((pass, wanted)) => self.write(&mut writer, pass, wanted).await,
             None => self.commit(&mut writer, self.old.clone(), 0).await,
         };
         self.report.notes.extend(writer.notes().iter().cloned());
@@ -240,7 +251,62 @@ impl Run<'_, '_> {
         // Last, when all is saved and others may write. The next user begins anew: without this, users with one new message
         // each would be read as fast as can be.
         bodies::pause(self.io, self.paid).await;
-        result.map(|()| Some(self.report))
+        result.map(|()| Some(self.ended()))
+    }
+
+    /// The report, with what holds of the archive now.
+    fn ended(mut self) -> Report {
+        self.report.alarms = self.standing.alarms;
+        self.report.gone = self.standing.gone;
+        self.report
+    }
+
+    /// The archive is of another source. It takes nothing from this one: two users, or a user and an old copy of the same, would
+    /// become one. Somebody must decide, once.
+    async fn other_home(mut self, reader: Option<Reader>, home: String) -> Result<Option<Report>, Error> {
+        self.report.other_home = Some(home);
+        self.report.messages = visible(&self.old);
+        let Some(reader) = reader else { return Ok(Some(self.ended())) };
+        let source = &self.settings.source;
+        if self.standing.strangers.contains(source) {
+            reader.close().await;
+            return Ok(Some(Report { notes: self.report.notes, other_home: self.report.other_home, ..Report::default() }));
+        }
+        let had = self.standing.clone();
+        let cause = Cause::OtherSource(source.clone());
+        let pass = match self.origin.pass(self.io, self.owner, &self.ask).await {
+            Ok(pass) => pass,
+            Err(error) => {
+                reader.close().await;
+                return Err(error);
+            }
+        };
+        if pass.folders.is_empty() && pass.unreadable.is_empty() {
+            reader.close().await;
+            return Err(is_elsewhere(source, self.report.other_home.as_deref().unwrap_or_default()));
+        }
+        self.raise(cause, visible(&self.old), visible(&self.old));
+        if self.standing == had {
+            // Raised by an earlier run, or one too many: it is told, and that is all.
+            reader.close().await;
+            return Ok(Some(self.ended()));
+        }
+        let mut writer = Writer::from_reader(reader, &self.settings.archive).await?;
+        if writer.is_overtaken() {
+            writer.close().await;
+            return Ok(None);
+        }
+        let result = writer.stand(self.standing.clone(), self.io.now()).await;
+        self.report.notes.extend(writer.notes().iter().cloned());
+        writer.close().await;
+        result.map(|_| Some(self.ended()))
+    }
+
+    /// Raises an alarm.
+    fn raise(&mut self, cause: Cause, before: u64, after: u64) {
+        let alarm = Alarm { cause, since: self.io.now(), before, after };
+        self.report.raised.push(alarm.clone());
+        self.standing.raise(alarm);
     }
 
     /// Closes an archive to which nothing is to be added. Without a footer its last commit may not be durable, for the run that
@@ -286,8 +352,21 @@ impl Run<'_, '_> {
             if self.old.folders.is_empty() {
                 return Err(Error::Refused(String::from("the server has no mailbox of this user, and neither has the store")));
             }
-            self.report.alarm = Some(Alarm::Vanished { before: messages_of(&self.old) });
-            return Ok(Look::Vanished);
+            if let Some(home) = self.standing.other_home(&self.settings.source) {
+                return Err(is_elsewhere(&self.settings.source, home));
+            }
+            let is_known = self.standing.gone.is_some();
+            if !is_known {
+                self.vanished();
+            }
+            return Ok(Look::Vanished(is_known));
+        }
+        let has = has_live(pass.folders.iter().map(|folder| &folder.name)) || !pass.unreadable.is_empty();
+        if has && self.standing.gone.take().is_some() {
+            // The user is there again, which the archive must say.
+            self.is_stale = true;
+        } else if !has && self.standing.gone.is_none() && has_live(self.old.folders.iter().map(|row| &row.name)) {
+            self.vanished();
         }
         let annotated = self.annotated(&pass);
         let mut changes = compare(&self.old, &pass, &annotated);
@@ -298,6 +377,12 @@ impl Run<'_, '_> {
             return Ok(Look::Same);
         }
         Ok(Look::Changed(pass, changes.wanted))
+    }
+
+    /// The server has no folder of the user, or none but deleted ones.
+    fn vanished(&mut self) {
+        self.standing.gone = Some(self.io.now());
+        self.raise(Cause::Vanished, messages_of(&self.old), 0);
     }
 
     fn count(&mut self, pass: &Pass) {
@@ -316,7 +401,7 @@ impl Run<'_, '_> {
     }
 
     /// Captures, fetches, writes and commits.
-    async fn write(&mut self, writer: &mut Writer, pass: Pass, wanted: Wanted, alarmed: bool) -> Result<(), Error> {
+    async fn write(&mut self, writer: &mut Writer, pass: Pass, wanted: Wanted) -> Result<(), Error> {
         let mut capture = self.capture_annotated(&pass, &wanted).await?;
         let (known, damage) = match writer.catalogue().await {
             Ok(found) => found,
@@ -350,7 +435,7 @@ impl Run<'_, '_> {
         self.paid = bodies.paid();
         let unclaimed = bodies.into_unclaimed().len() as u64;
         self.unclaimed(writer, unclaimed);
-        let result = self.finish(writer, &capture, fetched, alarmed).await;
+        let result = self.finish(writer, &capture, fetched).await;
         capture.finish(self.io).await;
         result
     }
@@ -506,7 +591,6 @@ impl Run<'_, '_> {
         writer: &mut Writer,
         capture: &Capture,
         mut fetched: BTreeMap<Vec<u8>, FolderBodies>,
-        alarmed: bool,
     ) -> Result<(), Error> {
         let mut next = Next::default();
         for folder in &capture.pass.folders {
@@ -519,18 +603,21 @@ impl Run<'_, '_> {
                 next.table.folders.push(FolderRow { entry: compare::entry(folder, Some(row)).to_vec(), young, ..row.clone() });
             }
         }
-        let unseen = self.failures(capture, &mut next.table);
+        let (unseen, unseen_before) = self.failures(capture, &mut next.table);
         next.table.folders.sort_by(|a, b| a.name.cmp(&b.name));
         next.table.folders.dedup_by(|a, b| a.name == b.name);
         self.links(writer, &mut next).await?;
         self.states(writer, capture, &mut next).await?;
         self.report.folders_changed = capture.folders.len() as u64;
         self.report.messages = visible(&next.table);
-        self.alarm(messages_of(&next.table).saturating_sub(unseen));
+        // Of a user who is gone, deleted folders expire; one who is back after that has what there is now.
+        if self.standing.gone.is_none() && writer.head().commit.standing.gone.is_none() {
+            self.mass_loss(messages_of(&next.table).saturating_sub(unseen), unseen_before);
+        }
         odd(&next.table).into_iter().for_each(|problem| self.report.problem(problem));
         let same = (&next.table.folders, &next.table.states, &next.table.lacking)
             == (&self.old.folders, &self.old.states, &self.old.lacking);
-        let news = self.report.alarm.is_some() && !alarmed;
+        let news = self.standing != writer.head().commit.standing;
         if same && !news && !self.is_stale && !writer.has_appended() {
             return Ok(());
         }
@@ -544,8 +631,8 @@ impl Run<'_, '_> {
     }
 
     /// Reports folders that could not be saved, and writes down that they lack. Of those that the archive has, the old state
-    /// stays; gives how many messages that has.
-    fn failures(&mut self, capture: &Capture, table: &mut Table) -> u64 {
+    /// stays; gives how many messages that has, and how many of them could not be seen by the last run either.
+    fn failures(&mut self, capture: &Capture, table: &mut Table) -> (u64, u64) {
         let pass = &capture.pass;
         let mut failures: Vec<(&[u8], Error, Lack)> = Vec::new();
         failures.extend(capture.failed.iter().map(|(name, error)| (&name[..], error.clone(), Lack::NotSaved)));
@@ -553,17 +640,21 @@ impl Run<'_, '_> {
         if compare::is_headless(pass) && !pass.unreadable.iter().any(|(name, _)| name == INBOX) {
             failures.push((INBOX, Error::Refused(String::from(HEADLESS)), Lack::NotSaved));
         }
-        let mut unseen = 0;
+        let (mut unseen, mut unseen_before) = (0u64, 0u64);
         for (name, error, why) in failures {
             self.report.problem(Problem::Folder { folder: name.to_vec(), error });
             let id = pass.folders.iter().find(|folder| folder.name == name).and_then(|folder| folder.id.clone());
-            table.lacking.push(LackingRow { name: name.to_vec(), why, id });
+            table.lacking.push(LackingRow { name: name.to_vec(), why: why.clone(), id });
             if let Some(row) = self.stays(pass, name, table) {
-                unseen = row.exists.saturating_add(row.expunged).saturating_add(unseen);
+                let messages = row.exists.saturating_add(row.expunged);
+                unseen = unseen.saturating_add(messages);
+                if self.old.lacking.iter().any(|lack| lack.name == name && lack.why == why) {
+                    unseen_before = unseen_before.saturating_add(messages);
+                }
                 table.folders.push(row);
             }
         }
-        unseen
+        (unseen, unseen_before)
     }
 
     /// What there is of a folder that could not be read. It lives, as far as anybody knows: what the archive has of it stays as
@@ -581,31 +672,30 @@ impl Run<'_, '_> {
     }
 
     async fn commit(&mut self, writer: &mut Writer, table: Table, dead: u64) -> Result<(), Error> {
+        if self.report.unclaimed > 0 {
+            // What no folder has stays in the archive until somebody has looked at it.
+            let now = visible(&table);
+            self.raise(Cause::Unclaimed, now.saturating_add(self.report.unclaimed), now);
+        }
         let facts = CommitFacts {
             time: self.io.now(),
             source: self.settings.source.clone(),
             cyrus: self.origin.cyrus(),
-            alarm: self.report.alarm.map(|alarm| match alarm {
-                Alarm::Vanished { before } => AlarmMark { before, after: 0 },
-                Alarm::MassLoss { before, after } => AlarmMark { before, after },
-            }),
+            standing: Some(self.standing.clone()),
             dead,
         };
-        // What no folder has stays in the archive until somebody has looked at it.
-        let now = visible(&table);
-        let unclaimed =
-            (self.report.unclaimed > 0).then(|| AlarmMark { before: now.saturating_add(self.report.unclaimed), after: now });
-        let facts = CommitFacts { alarm: facts.alarm.or(unclaimed), ..facts };
         let commit = writer.commit(table, facts).await?;
         self.report.commit = Some(commit.commit.number);
+        self.standing = commit.commit.standing;
         Ok(())
     }
 
-    /// Compares the messages that the server has `now` with those of the last snapshot.
-    fn alarm(&mut self, now: u64) {
-        let before = messages_of(&self.old);
+    /// Compares the messages that the server has `now` with those of the last snapshot, but for those in folders that could not
+    /// be read then and cannot be read now: nobody should have to acknowledge one cause twice.
+    fn mass_loss(&mut self, now: u64, unseen_before: u64) {
+        let before = messages_of(&self.old).saturating_sub(unseen_before);
         if now.saturating_mul(2) < before {
-            self.report.alarm = Some(Alarm::MassLoss { before, after: now });
+            self.raise(Cause::MassLoss, before, now);
         }
     }
 
@@ -897,6 +987,8 @@ fn remembered(capture: &Capture, captured: &Captured, file: MetaFile, tuple: Opt
 }
 
 const INBOX: &[u8] = b"INBOX";
+/// What names of deleted folders begin with.
+const DELETED: &[u8] = b"DELETED.";
 
 /// Why a user without an INBOX is a failure.
 const HEADLESS: &str = "mailboxes.db has no entry of it on this server, though the user has folders below it; \
@@ -911,6 +1003,16 @@ fn odd(table: &Table) -> Vec<Problem> {
     };
     let identity = |(row, entry): (&FolderRow, _)| Problem::Identity { folder: row.name.clone(), entry, id: row.id.clone() };
     compare::twins(table).into_iter().map(twin).chain(compare::strangers(table).map(identity)).collect()
+}
+
+/// The error of a run from a source that does not have the user of an archive of another one.
+fn is_elsewhere(source: &str, home: &str) -> Error {
+    Error::Refused(format!("{source} has no mailbox of this user; the archive is of {home}"))
+}
+
+/// True if one of these folders is not deleted.
+fn has_live<'a>(mut names: impl Iterator<Item = &'a Vec<u8>>) -> bool {
+    names.any(|name| !name.starts_with(DELETED))
 }
 
 // Tables come from an archive, and their numbers may be any.

@@ -2,9 +2,10 @@
 //!
 //! What must not come in: printing.
 
+use crate::archive::standing::Alarm;
 use crate::error::Error;
 use crate::guid::Guid;
-use crate::time::Span;
+use crate::time::{Span, Time};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -36,8 +37,14 @@ pub struct Report {
     pub longest_hold: Span,
     /// Folders changed in every round of the capture: the set may not be of one moment.
     pub unsettled: bool,
-    /// Something that a person should look at before anything is dropped from the archive.
-    pub alarm: Option<Alarm>,
+    /// Alarms that this run has raised, or widened.
+    pub raised: Vec<Alarm>,
+    /// Alarms that stand, those of this run among them: nobody has acknowledged them yet.
+    pub alarms: Vec<Alarm>,
+    /// Since when the server has no folder of the user.
+    pub gone: Option<Time>,
+    /// The archive is of this other source, and nothing was saved.
+    pub other_home: Option<String>,
     /// Messages that a run which did not end had saved, and that no folder of the server has.
     pub unclaimed: u64,
     /// What could not be saved, at most [`PROBLEMS_LISTED_MAX`] of them.
@@ -49,9 +56,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// True if everything that the user has is saved, and nothing is alarming.
+    /// True if everything that the user has is saved, and no alarm stands.
     pub fn is_clean(&self) -> bool {
-        self.problems_count == 0 && self.alarm.is_none()
+        self.problems_count == 0 && self.alarms.is_empty()
     }
 
     /// True if the archive is damaged.
@@ -65,23 +72,6 @@ impl Report {
             self.problems.push(problem);
         }
     }
-}
-
-/// A loss on the server that is too large to be believed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Alarm {
-    /// The archive has messages, and the server knows nothing of the user.
-    Vanished {
-        /// Messages at the last commit.
-        before: u64,
-    },
-    /// More than half of the messages are gone since the last commit.
-    MassLoss {
-        /// Messages at the last commit.
-        before: u64,
-        /// Messages now.
-        after: u64,
-    },
 }
 
 /// Something that could not be saved as it should be. The rest of the user is.

@@ -22,7 +22,8 @@ use crate::archive::build::Built;
 use crate::archive::member::{Kind, is_whole};
 use crate::archive::pack::update_seams;
 use crate::archive::read::{ARCHIVE, CommitAt, End, Reader};
-use crate::archive::record::{Alarm, CommitKind};
+use crate::archive::record::CommitKind;
+use crate::archive::standing::Alarm;
 use crate::archive::stream::Window;
 use crate::archive::verify::verify;
 use crate::error::{Damage, Error, Fault};
@@ -209,8 +210,8 @@ enum Looked {
 
 async fn look(io: &Io, reader: &Reader, settings: &Settings) -> Result<Looked, Error> {
     let head = &reader.head().commit;
-    if let Some(alarm) = head.alarm {
-        return Ok(Looked::Ends(Outcome::Waits(Wait::Alarm(alarm))));
+    if let Some(alarm) = head.standing.alarms.first() {
+        return Ok(Looked::Ends(Outcome::Waits(Wait::Alarm(alarm.clone()))));
     }
     if let Some(since) = head.hold {
         return Ok(Looked::Ends(Outcome::Waits(Wait::Hold(since))));

@@ -123,6 +123,7 @@ async fn append(io: &Io, writer: &mut Writer, change: &mut Change<'_>) -> Result
         file.sha1 = Guid::of(&bytes);
         file.at = writer.file(format!("folders/{dir}/cyrus.index").as_bytes(), io.now(), &bytes, file.sha1).await?;
     }
-    let facts = CommitFacts { time: io.now(), source: String::from("age-archive"), cyrus: String::new(), alarm: None, dead: 0 };
+    let facts =
+        CommitFacts { time: io.now(), source: String::from("age-archive"), cyrus: String::new(), standing: None, dead: 0 };
     writer.commit(table, facts).await.map(drop)
 }

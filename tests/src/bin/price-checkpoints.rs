@@ -76,7 +76,7 @@ fn backup(root: &Path, user: &str, store: &Path, checkpoint_bytes: u64) -> Resul
         checkpoint_bytes,
         software: String::from("price-checkpoints"),
     };
-    let settings = Settings { archive, source: String::from("local:"), archive_id: [0; 16], read_rate: 0 };
+    let settings = Settings { archive, source: String::from("local:"), adopt: false, archive_id: [0; 16], read_rate: 0 };
     let owner = Owner::User(user.as_bytes().to_vec());
     let config = Config { root: Some(root.to_path_buf()), store: store.to_path_buf(), threads, ..Config::default() };
     let mut driver = Local::new(config);

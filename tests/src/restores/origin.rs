@@ -36,8 +36,13 @@ pub fn store(server: &Server) -> Result<SimDisk, String> {
     disk.wait_until(disk.now().plus(Span::from_ms(123)));
     publish(server, &mut disk);
     disk.wait_until(disk.now().plus(Span::from_secs(5)));
-    let settings =
-        Settings { archive: story::settings(), source: String::from("test"), archive_id: *b"sixteen bytes id", read_rate: 0 };
+    let settings = Settings {
+        archive: story::settings(),
+        source: String::from("test"),
+        adopt: false,
+        archive_id: *b"sixteen bytes id",
+        read_rate: 0,
+    };
     let procedure = |io: Io| async move {
         let conf = config::load(&io, b"/etc/imapd.conf", "", VersionLine::V3_6).await?;
         let mut site = Site::open(&io, conf, None, Locking::AsServer, Patience::default()).await?;

@@ -49,7 +49,7 @@ pub fn settings(traits: &Traits) -> append::Settings {
 
 fn backup_settings(traits: &Traits) -> Settings {
     let source = String::from("world");
-    Settings { archive: settings(traits), source, archive_id: *b"sixteen bytes id", read_rate: 0 }
+    Settings { archive: settings(traits), source, adopt: false, archive_id: *b"sixteen bytes id", read_rate: 0 }
 }
 
 fn limits() -> Limits {

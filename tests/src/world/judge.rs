@@ -18,7 +18,7 @@ use cylinder_core::archive::append::Mark;
 use cylinder_core::archive::member::FOOTER_LEN;
 use cylinder_core::archive::read::{CommitAt, End};
 use cylinder_core::archive::record::Table;
-use cylinder_core::backup::report::{Alarm, Problem, Report};
+use cylinder_core::backup::report::{Problem, Report};
 use cylinder_core::compact::policy::Policy;
 use cylinder_core::compact::{Outcome, Wait};
 use cylinder_core::error::Error;
@@ -58,6 +58,8 @@ pub struct Store {
     pub alarm: bool,
     /// The newest commit has a hold.
     pub hold: bool,
+    /// The newest commit says that the user is gone.
+    gone: bool,
     /// A procedure was cut off since the last one that ended well.
     pub is_untidy: bool,
     kept: BTreeMap<u64, Kept>,
@@ -87,6 +89,7 @@ impl Store {
             head: None,
             alarm: false,
             hold: false,
+            gone: false,
             is_untidy: false,
             kept: BTreeMap::new(),
             known: BTreeSet::new(),
@@ -211,7 +214,7 @@ impl World {
         if !self.stores[n].lied {
             self.nothing_is_forgotten(n, &look.head)?;
         }
-        let vanished = matches!(report.alarm, Some(Alarm::Vanished { .. }));
+        let vanished = report.gone.is_some();
         self.take_snapshots(n, span, &look, report, came.trouble)?;
         if is_anew {
             self.all_snapshots(n)?;
@@ -233,7 +236,7 @@ impl World {
     fn nothing_is_forgotten(&self, n: usize, head: &CommitAt) -> Check {
         let store = &self.stores[n];
         for (was, is, what) in
-            [(store.alarm, head.commit.alarm.is_some(), "alarm"), (store.hold, head.commit.hold.is_some(), "hold")]
+            [(store.alarm, !head.commit.standing.alarms.is_empty(), "alarm"), (store.hold, head.commit.hold.is_some(), "hold")]
         {
             if was && !is {
                 return Err(format!("commit {} has forgotten the {what}", head.commit.number));
@@ -248,7 +251,8 @@ impl World {
         let bytes = bytes[..bytes.len().saturating_sub(FOOTER_LEN)].to_vec();
         let store = &mut self.stores[n];
         store.bytes = bytes;
-        (store.alarm, store.hold) = (head.commit.alarm.is_some(), head.commit.hold.is_some());
+        (store.alarm, store.hold) = (!head.commit.standing.alarms.is_empty(), head.commit.hold.is_some());
+        store.gone = head.commit.standing.gone.is_some();
         store.head = Some(head);
         (store.open_from, store.lied, store.is_untidy, store.was_compacting) = (None, false, false, false);
         store.kept.values_mut().for_each(|kept| kept.may_go = false);
@@ -286,7 +290,8 @@ impl World {
         }
         let before = store.kept.range(..at.commit.number).next_back().map(|(_, kept)| kept);
         // One that was not acknowledged stays in later commits, also in those that have seen the user again.
-        let is_alarm = at.commit.alarm.is_some_and(|alarm| alarm.after == 0) && report.is_none_or(|r| r.alarm.is_some());
+        let is_alarm =
+            at.commit.standing.alarms.iter().any(|alarm| alarm.after == 0) && report.is_none_or(|r| !r.raised.is_empty());
         if is_alarm && self.was_empty((first, last)) {
             // What the server has lost is still in the archive.
             let is_kept = |state: &Rc<State>| has_all(table, state) && table.folders.len() == state.folders.len();
@@ -341,10 +346,11 @@ impl World {
         let mut newest = self.stores[n].kept.values().rev();
         let (Some(now), Some(before)) = (newest.next(), newest.next()) else { return Ok(()) };
         let (Some(now), Some(before)) = (&now.state, &before.state) else { return Ok(()) };
-        let is_loss = vanished || now.messages() * 2 < before.messages();
+        // With how many messages a user comes back is no loss.
+        let is_loss = vanished || (!self.stores[n].gone && now.messages() * 2 < before.messages());
         // If the commit is of a run that was cut, it has the alarm.
         let is_new = look.snapshots.len() == 1 && report.problems_count == 0 && report.commit.is_some();
-        match (is_loss, report.alarm) {
+        match (is_loss, report.raised.first()) {
             (true, None) if is_new => Err(format!("{} of {} messages, and no alarm", now.messages(), before.messages())),
             (false, Some(alarm)) if is_new => Err(format!("a false alarm: {alarm:?}")),
             _ => Ok(()),

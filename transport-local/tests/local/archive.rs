@@ -18,7 +18,7 @@ fn settings() -> Settings {
 }
 
 fn facts(secs: i64) -> CommitFacts {
-    CommitFacts { time: Time::from_secs(secs), source: "here".into(), cyrus: "3.6.1".into(), alarm: None, dead: 0 }
+    CommitFacts { time: Time::from_secs(secs), source: "here".into(), cyrus: "3.6.1".into(), standing: None, dead: 0 }
 }
 
 fn message(size: usize) -> Vec<u8> {
