@@ -69,8 +69,8 @@ pub async fn owners(io: &Io) -> Result<Vec<Owner>, Error> {
     Ok(owners.into_iter().collect())
 }
 
-/// Moves the archive of a user who has another name now, and writes down in it whose it was. Refused if there is an archive of the
-/// new name.
+/// Moves the archive of a user who has another name now, and writes down in it whose it was. Refused if there is an archive of
+/// the new name.
 pub async fn rename(io: &Io, from: &Owner, to: &Owner, settings: &append::Settings) -> Result<(), Error> {
     let (old, new) = (archive_dir(from)?, archive_dir(to)?);
     match io.stat(&new).await {
@@ -85,12 +85,10 @@ pub async fn rename(io: &Io, from: &Owner, to: &Owner, settings: &append::Settin
     let moved = async {
         writer.stand(standing, io.now()).await?;
         let parents = (old.parent(), new.parent());
-        match io.make_dir(&parents.1).await {
-            Ok(()) | Err(Fault::Exists) => {}
-            Err(fault) => return Err(Error::world("make", parents.1.shown(), fault)),
-        }
+        let make = |fault| Error::world("make directory", parents.1.shown(), fault);
+        io.make_dir(&parents.1).await.map_err(make)?;
         io.rename(&old, &new).await.map_err(|fault| Error::world("rename", old.shown(), fault))?;
-        for dir in [parents.1, parents.0, Place::store("")] {
+        for dir in [parents.1, parents.0] {
             io.sync_dir(&dir).await.map_err(|fault| Error::world("sync", dir.shown(), fault))?;
         }
         Ok(())

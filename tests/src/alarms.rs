@@ -1,5 +1,6 @@
-//! Lives of a user for whom alarms are raised: mail is lost in part and as a whole, the user leaves and comes back, another server has
-//! a user of the same name, somebody acknowledges or adopts at any time. A model of FORMAT.md 4.1 says what each run must tell.
+//! Lives of a user for whom alarms are raised: mail is lost in part and as a whole, the user leaves and comes back, another
+//! server has a user of the same name, somebody acknowledges or adopts at any time. A model of FORMAT.md 4.1 says what each
+//! run must tell.
 //!
 //! What must not come in: what is saved (`crate::world` judges that).
 

@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 const INBOX: &[u8] = b"INBOX";
 
 impl Fleet<'_> {
-    /// Moves the archives of those in `vanished` who are in `owners` under another name, told by the uniqueid of INBOX, and takes
-    /// them out of `vanished`. Costs nothing unless some went and some came.
+    /// Moves the archives of those in `vanished` who are in `owners` under another name, as the uniqueid of INBOX tells, and
+    /// takes them out of `vanished`. Costs nothing unless some went and some came.
     pub(super) async fn renamed(
         &self,
         io: &Io,

@@ -2,8 +2,8 @@
 //!
 //! Bytes: [`member`] (gzip), [`entry`] (tar), [`record`] (commit, table, list). Procedures: [`read`] (open, look up),
 //! [`append`] (write, commit; its members come from `pack`), `mend` (an end that is missing), [`stream`] and [`entries`]
-//! (everything from first to last), [`blocks`] and [`walk`] (the same in spite of damage), [`verify`]. What holds from commit to
-//! commit, alarms among it: [`standing`]. What must not come in: Cyrus.
+//! (everything from first to last), [`blocks`] and [`walk`] (the same in spite of damage), [`verify`]. What holds from commit
+//! to commit, alarms among it: [`standing`]. What must not come in: Cyrus.
 
 pub mod append;
 pub mod blocks;

@@ -1,18 +1,19 @@
 //! What holds of an archive from commit to commit: its source, alarms, and that its user is gone.
 //!
-//! Each commit repeats it, so that the newest one is enough (FORMAT.md, section 4.1). Pure: a run says what it has seen, somebody
-//! acknowledges, and this says what holds from then on.
+//! Each commit repeats it, so that the newest one is enough (FORMAT.md, section 4.1). Pure: a run says what it has seen,
+//! somebody acknowledges, and this says what holds from then on.
 //!
 //! | an alarm of this cause | is raised when | and is held |
 //! |---|---|---|
 //! | [`Cause::MassLoss`] | fewer than half of the messages of the last snapshot are there | until it is acknowledged |
 //! | [`Cause::Vanished`] | the server has no folder of the user, or only deleted ones | until it is acknowledged |
 //! | [`Cause::Unclaimed`] | mending took messages over that no folder of the server has | until it is acknowledged |
-//! | [`Cause::OtherSource`] | a run comes from another source than the archive's | until it is acknowledged, or that source adopts the archive |
+//! | [`Cause::OtherSource`] | a run comes from another source | until it is acknowledged, or that source adopts the archive |
 //!
-//! No alarm ends by itself, not even if the mail is there again: somebody should know that it was not. An acknowledged alarm is not
-//! raised again for the same cause: the messages that were left are what the next run compares with, the user stays
-//! [`Standing::gone`] until a run sees a folder, and the other source stays in [`Standing::strangers`] until it adopts the archive.
+//! No alarm ends by itself, not even if the mail is there again: somebody should know that it was not. An acknowledged alarm is
+//! not raised again for the same cause: the messages that were left are what the next run compares with, the user stays
+//! [`Standing::gone`] until a run sees a folder, and the other source stays in [`Standing::strangers`] until it adopts the
+//! archive.
 //!
 //! What must not come in: looking at a server, and words for people.
 
@@ -20,7 +21,8 @@ use crate::time::Time;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// The most alarms that stand at a time, and the most strangers. Further ones are told by the run that would raise them, each time.
+/// The most alarms that stand at a time, and the most strangers. Further ones are told by the run that would raise them, each
+/// time.
 pub const STANDING_MAX: usize = 8;
 /// The longest source that stands as an alarm or as a stranger, in bytes. A run from one with a longer name tells it each time.
 pub const SOURCE_MAX: usize = 1024;
@@ -78,7 +80,8 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Raises an alarm. One of the same cause that stands is widened: it keeps its time and the larger number of messages before.
+    /// Raises an alarm. One of the same cause that stands is widened: it keeps its time and the larger number of messages
+    /// before.
     pub fn raise(&mut self, alarm: Alarm) {
         if let Some(standing) = self.alarms.iter_mut().find(|standing| standing.cause == alarm.cause) {
             standing.before = standing.before.max(alarm.before);

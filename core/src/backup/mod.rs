@@ -261,8 +261,8 @@ impl Run<'_, '_> {
         self.report
     }
 
-    /// The archive is of another source. It takes nothing from this one: two users, or a user and an old copy of the same, would
-    /// become one. Somebody must decide, once.
+    /// The archive is of another source. It takes nothing from this one: two users, or a user and an old copy of the same,
+    /// would become one. Somebody must decide, once.
     async fn other_home(mut self, reader: Option<Reader>, home: String) -> Result<Option<Report>, Error> {
         self.report.other_home = Some(home);
         self.report.messages = visible(&self.old);
