@@ -2,7 +2,9 @@
 
 use cylinder_core::backup::report::Report;
 use cylinder_core::error::Error;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// How a command ended, from best to worst as far as a summary goes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -33,10 +35,27 @@ pub fn end_is_missing(who: &str) {
     );
 }
 
+/// A part of the store could not be reached.
+static PART_IS_LOST: AtomicBool = AtomicBool::new(false);
+
+/// Tells which links of a store lead to nothing, each once: the command does not end with [`Exit::Ok`].
+pub fn parts_are_lost(lost: &[Error]) {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    for error in lost {
+        PART_IS_LOST.store(true, Ordering::Relaxed);
+        if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(error.to_string()) {
+            eprintln!("cylinder: store: {error}");
+        }
+    }
+}
+
 impl Exit {
     /// The code of the whole command, of which this is what it came to itself.
     pub fn of_command(self) -> Exit {
         let is_missing = END_IS_MISSING.load(Ordering::Relaxed);
+        if !is_missing && self == Exit::Ok && PART_IS_LOST.load(Ordering::Relaxed) {
+            return Exit::Partial;
+        }
         if is_missing && matches!(self, Exit::Ok | Exit::Failed | Exit::Partial) { Exit::Damage } else { self }
     }
 

@@ -1,6 +1,6 @@
 //! From options to a driver and an opened site. What must not come in: what is done with them.
 
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 use crate::stop;
 use crate::tape;
 use cylinder_core::cyrus::conf::{Conf, VersionLine};
@@ -12,6 +12,7 @@ use cylinder_core::marker::{self, Found, StoreId};
 use cylinder_core::source::lock::Patience;
 use cylinder_core::source::site::{Locking, Site};
 use cylinder_core::source::{config, version};
+use cylinder_core::store;
 use cylinder_core::time::Span;
 use cylinder_transport_local::{Config, Local, owner_of};
 use std::os::unix::ffi::OsStrExt;
@@ -224,6 +225,18 @@ pub fn chance() -> Result<[u8; 16], Error> {
 /// A driver that works on a store alone.
 pub fn store_driver(store: &Path, threads: usize) -> Local {
     Local::new(Config { store: store.to_path_buf(), threads, stop: Some(stop::flag()), ..Config::default() })
+}
+
+/// Everybody in the store. Parts of it that cannot be reached are told.
+pub fn everybody(driver: &mut Local) -> Result<Vec<Owner>, Trouble> {
+    Ok(run(driver, |io| async move { owners(&io).await })?)
+}
+
+/// The same within a procedure.
+pub async fn owners(io: &Io) -> Result<Vec<Owner>, Error> {
+    let store::Owners { owners, lost } = store::owners(io).await?;
+    exit::parts_are_lost(&lost);
+    Ok(owners)
 }
 
 /// The owner that a word on the command line names.

@@ -15,10 +15,22 @@ pub enum Fault {
     Exists,
     /// Somebody else holds a lock that excludes ours.
     Busy,
-    /// No permission, or a read-only file system.
+    /// No permission.
     Denied,
-    /// No space, or over quota.
+    /// The file system is mounted to be read only.
+    ReadOnly,
+    /// No space.
     NoSpace,
+    /// The quota of whoever writes is used up.
+    Quota,
+    /// The file system takes no locks, for example one of NFS whose lock service does not run.
+    NoLocks(FsType),
+    /// The file system cannot make the names in a directory durable.
+    NoDirSync(FsType),
+    /// A symbolic link in the store, on the way to the thing or the thing itself, leads to nothing, or to an empty directory.
+    Dangling,
+    /// What was created cannot be given the owner and group that it has to have.
+    Owner,
     /// The thing that was named is of another kind (a directory where a file was expected, a symbolic link, ...).
     WrongKind,
     /// Larger than the limit that the operation carried.
@@ -34,18 +46,53 @@ pub enum Fault {
 }
 
 /// Words for the errors of Linux that an administrator meets most (`asm-generic/errno.h`).
-const ERRORS: [(i32, &str); 10] = [
+const ERRORS: [(i32, &str); 8] = [
     (5, "the device has failed"),
     (23, "too many open files in the system"),
     (24, "too many open files"),
     (27, "the file would be larger than the file system or a limit allows"),
-    (30, "the file system is read-only"),
     (101, "the network cannot be reached"),
     (110, "no answer in time"),
     (111, "connection refused"),
     (113, "no way to the host"),
-    (122, "the disk quota is used up"),
 ];
+
+/// The type of a file system: the number that statfs(2) gives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FsType(pub u32);
+
+/// Names of file systems that are used for stores, or taken for one (`linux/magic.h`, statfs(2)).
+const FILE_SYSTEMS: [(u32, &str); 20] = [
+    (0x0000_4d44, "vfat"),
+    (0x0000_517b, "smb"),
+    (0x0000_6969, "nfs"),
+    (0x0000_9fa0, "proc"),
+    (0x0000_ef53, "ext4"),
+    (0x0102_1994, "tmpfs"),
+    (0x0102_1997, "9p"),
+    (0x00c3_6400, "ceph"),
+    (0x2011_bab0, "exfat"),
+    (0x2fc1_2fc1, "zfs"),
+    (0x5346_544e, "ntfs"),
+    (0x5346_414f, "afs"),
+    (0x5846_5342, "xfs"),
+    (0x6573_5546, "fuse"),
+    (0x794c_7630, "overlay"),
+    (0x7371_7368, "squashfs"),
+    (0x786f_4256, "vboxsf"),
+    (0x9123_683e, "btrfs"),
+    (0xf2f5_2010, "f2fs"),
+    (0xff53_4d42, "cifs"),
+];
+
+impl fmt::Display for FsType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match FILE_SYSTEMS.iter().find(|(number, _)| *number == self.0) {
+            Some((_, name)) => f.write_str(name),
+            None => write!(f, "of type {:#x}", self.0),
+        }
+    }
+}
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,7 +101,23 @@ impl fmt::Display for Fault {
             Fault::Exists => f.write_str("exists already"),
             Fault::Busy => f.write_str("is locked by another process"),
             Fault::Denied => f.write_str("permission denied"),
+            Fault::ReadOnly => f.write_str("the file system is read-only"),
             Fault::NoSpace => f.write_str("no space left"),
+            Fault::Quota => f.write_str("the disk quota is used up"),
+            Fault::NoLocks(fs) => write!(
+                f,
+                "the file system ({fs}) takes no locks: start its lock service, or use a file system that has locks, such as ext4 or xfs"
+            ),
+            Fault::NoDirSync(fs) => write!(
+                f,
+                "the file system ({fs}) cannot make names in a directory durable (fsync of a directory): use one that can, such as ext4 or xfs"
+            ),
+            Fault::Dangling => {
+                f.write_str("a symbolic link leads to nothing or to an empty directory: is the file system mounted?")
+            }
+            Fault::Owner => f.write_str(
+                "cannot be given the owner and group of what it replaces or of the store: run this as that owner, or as root",
+            ),
             Fault::WrongKind => f.write_str("is not a regular file"),
             Fault::TooLarge => f.write_str("is larger than the limit"),
             Fault::Gone => f.write_str("the connection is closed"),
@@ -188,5 +251,10 @@ mod tests {
     fn an_error_of_the_system_has_its_number_and_words_if_it_is_common() {
         assert_eq!(Fault::Os(111).to_string(), "connection refused (operating system error 111)");
         assert_eq!(Fault::Os(4095).to_string(), "operating system error 4095");
+    }
+
+    #[test]
+    fn file_systems_have_names_or_at_least_numbers() {
+        assert_eq!((FsType(0x6969).to_string(), FsType(0x1234).to_string()), ("nfs".into(), "of type 0x1234".into()));
     }
 }

@@ -207,7 +207,9 @@ pub enum How {
     Lock,
     /// For reading and writing in [`Root::Store`]; must exist.
     Write,
-    /// For reading and writing in [`Root::Store`] or [`Root::Target`]; must not exist; mode 0600.
+    /// For reading and writing in [`Root::Store`] or [`Root::Target`]; must not exist; mode 0600. In the store, `X.new` gets the
+    /// owner, group and mode of `X`, if that exists; what the superuser creates there otherwise belongs to the store's owner.
+    /// [`Fault::Owner`] if it cannot be given that; then nothing is created.
     Create,
 }
 
@@ -302,6 +304,8 @@ pub enum Op {
     /// system that it is on is.
     SyncDir(Place),
     /// Makes a directory and those above it in the store, mode 0700, and makes their names durable -> [`Reply::Unit`].
+    /// Symbolic links are followed, but to nothing, and to an empty directory, they are [`Fault::Dangling`]: a file system that is not
+    /// mounted leaves that behind.
     MakeDir(Place),
     /// Renames within the store, or within the target, replacing -> [`Reply::Unit`].
     Rename {
@@ -312,7 +316,7 @@ pub enum Op {
     },
     /// Removes a name in the store, or one in the target that this task has created -> [`Reply::Unit`].
     Unlink(Place),
-    /// Removes an empty directory of the store -> [`Reply::Unit`].
+    /// Removes an empty directory of the store -> [`Reply::Unit`]. If the name is a symbolic link to it, both are removed.
     RemoveDir(Place),
     /// Creates a file in the target with all of its content -> [`Reply::Bytes`], the buffer, cleared. [`Fault::Exists`] if the
     /// name exists, whatever it is; the directory must exist. A file that could not be written whole is removed again.

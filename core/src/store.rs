@@ -53,20 +53,55 @@ fn owner_of(name: &[u8]) -> Option<Owner> {
     (!userid.is_empty() && dir_name(&userid).as_bytes() == name).then_some(Owner::User(userid))
 }
 
-/// Everybody who has a directory in the store, in order; shared mailboxes last. An absent store has nobody.
-pub async fn owners(io: &Io) -> Result<Vec<Owner>, Error> {
-    let mut owners = BTreeSet::new();
+/// Who is in a store.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Owners {
+    /// Everybody who has a directory, in order; shared mailboxes last.
+    pub owners: Vec<Owner>,
+    /// Symbolic links that lead to no directory, or to an empty one. Whose they are is not known for the 256 directories.
+    pub lost: Vec<Error>,
+}
+
+/// Everybody who has a directory in the store, or a symbolic link to one. An absent store has nobody.
+pub async fn owners(io: &Io) -> Result<Owners, Error> {
+    let (mut owners, mut lost) = (BTreeSet::new(), Vec::new());
     for n in 0..=255u8 {
         let dir = Place::store(format!("{n:02x}"));
         let names = match io.list(&dir, DIR_NAMES_MAX).await {
             Ok(names) => names,
             Err(Fault::NotFound) => continue,
+            Err(Fault::Dangling) => {
+                lost.push(Error::world("list", dir.shown(), Fault::Dangling));
+                continue;
+            }
             Err(fault) => return Err(Error::world("list", dir.shown(), fault)),
         };
-        let found = names.iter().filter(|entry| entry.kind == FileKind::Directory).filter_map(|entry| owner_of(&entry.name));
-        owners.extend(found.filter(|owner| archive_dir(owner).is_ok_and(|place| place.parent() == dir)));
+        if names.is_empty() && io.read_link(&dir).await.is_ok() {
+            lost.push(Error::world("list", dir.shown(), Fault::Dangling));
+        }
+        for entry in names {
+            let is_here = |owner: &Owner| archive_dir(owner).is_ok_and(|place| place.parent() == dir);
+            let Some(owner) = owner_of(&entry.name).filter(is_here) else { continue };
+            match entry.kind {
+                FileKind::Directory => drop(owners.insert(owner)),
+                FileKind::Link => match behind_link(io, &dir.join(&entry.name)).await {
+                    Ok(()) => drop(owners.insert(owner)),
+                    Err(error) => lost.push(error),
+                },
+                FileKind::Regular | FileKind::Other => {}
+            }
+        }
     }
-    Ok(owners.into_iter().collect())
+    Ok(Owners { owners: owners.into_iter().collect(), lost })
+}
+
+/// Whether a link of the store leads to a directory with something in it.
+async fn behind_link(io: &Io, place: &Place) -> Result<(), Error> {
+    match io.list(place, DIR_NAMES_MAX).await {
+        Ok(names) if names.is_empty() => Err(Error::world("list", place.shown(), Fault::Dangling)),
+        Ok(_) => Ok(()),
+        Err(fault) => Err(Error::world("list", place.shown(), fault)),
+    }
 }
 
 /// Moves the archive of a user who has another name now, and writes down in it whose it was. Refused if there is an archive of
@@ -116,7 +151,13 @@ pub async fn check_next(io: &Io) -> Result<Option<Owner>, Error> {
 /// Writes down with whom the next check of the store begins; `None` if this one came to its end.
 pub async fn set_check_next(io: &Io, next: Option<&Owner>) -> Result<(), Error> {
     let (place, new) = (Place::store(CHECK_NEXT), Place::store(CHECK_NEXT_NEW));
-    let Some(owner) = next else { return remove(io, &place).await };
+    let Some(owner) = next else {
+        return match remove(io, &place).await {
+            // A file system that is read-only says so before it looks whether there is such a name.
+            Err(_) if io.stat(&place).await == Err(Fault::NotFound) => Ok(()),
+            other => other,
+        };
+    };
     let name = match owner {
         Owner::Shared => String::from(SHARED),
         Owner::User(userid) => dir_name(userid),

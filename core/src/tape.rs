@@ -5,7 +5,7 @@
 //! which machine it is.
 
 use crate::archive::member::{Kind, MemberInfo};
-use crate::error::{Damage, Fault};
+use crate::error::{Damage, Fault, FsType};
 use crate::escape::{percent, shown, unpercent};
 use crate::guid::Guid;
 use crate::io::{Attributes, DirEntry, FileId, FileKind, Input, Op, OpId, Place, Reply, Root, Stat, StreamId};
@@ -92,12 +92,16 @@ pub fn operation(id: OpId, op: &Op) -> String {
 }
 
 /// Faults that have a word; [`Fault::Os`] has a number.
-const FAULTS: [(&str, Fault); 10] = [
+const FAULTS: [(&str, Fault); 14] = [
     ("not-found", Fault::NotFound),
     ("exists", Fault::Exists),
     ("busy", Fault::Busy),
     ("denied", Fault::Denied),
+    ("read-only", Fault::ReadOnly),
     ("no-space", Fault::NoSpace),
+    ("quota", Fault::Quota),
+    ("dangling", Fault::Dangling),
+    ("owner", Fault::Owner),
     ("wrong-kind", Fault::WrongKind),
     ("too-large", Fault::TooLarge),
     ("gone", Fault::Gone),
@@ -108,6 +112,8 @@ const FAULTS: [(&str, Fault); 10] = [
 fn fault_word(fault: Fault) -> String {
     match fault {
         Fault::Os(n) => format!("os:{n}"),
+        Fault::NoLocks(FsType(n)) => format!("no-locks:{n}"),
+        Fault::NoDirSync(FsType(n)) => format!("no-dir-sync:{n}"),
         other => String::from(FAULTS.iter().find(|(_, fault)| *fault == other).map_or("driver", |(word, _)| word)),
     }
 }
@@ -115,6 +121,12 @@ fn fault_word(fault: Fault) -> String {
 fn parse_fault(word: &[u8]) -> Option<Fault> {
     if let Some(number) = word.strip_prefix(b"os:") {
         return parse_number(number).map(Fault::Os);
+    }
+    if let Some(number) = word.strip_prefix(b"no-locks:") {
+        return parse_number(number).map(|n| Fault::NoLocks(FsType(n)));
+    }
+    if let Some(number) = word.strip_prefix(b"no-dir-sync:") {
+        return parse_number(number).map(|n| Fault::NoDirSync(FsType(n)));
     }
     FAULTS.iter().find(|(name, _)| name.as_bytes() == word).map(|(_, fault)| *fault)
 }
@@ -337,7 +349,11 @@ mod tests {
             Reply::Complaint(None),
             Reply::Complaint(Some(String::from("Permission denied."))),
         ];
-        let faults = FAULTS.iter().map(|(_, fault)| Err(*fault)).chain([Err(Fault::Os(28))]);
+        let faults = FAULTS.iter().map(|(_, fault)| Err(*fault)).chain([
+            Err(Fault::Os(28)),
+            Err(Fault::NoLocks(FsType(7))),
+            Err(Fault::NoDirSync(FsType(8))),
+        ]);
         for result in replies.into_iter().map(Ok).chain(faults) {
             let mut line = String::new();
             input(&mut line, Time(9), &Input::Done(OpId(3), result.clone()), true);

@@ -1,13 +1,16 @@
 //! Directories: their names, making them, and making names durable.
 
-use crate::fault::fault;
-use crate::files::{kind_of, open_to_read, stat_at};
+use crate::fault::{dir_sync_fault, fault, io_fault, owner_fault};
+use crate::files::{kind_of, lstat_at, open_to_read, stat_at};
 use crate::roots::At;
+use crate::users::Owner;
 use cylinder_core::error::Fault;
 use cylinder_core::io::{DirEntry, FileKind};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fsync, mkdirat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, chownat, fsync, mkdirat, readlinkat, statat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{Gid, Uid};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 fn open_dir(at: At) -> Result<OwnedFd, Fault> {
     open_to_read(at, OFlags::DIRECTORY).map_err(|errno| match errno {
@@ -59,23 +62,61 @@ fn with_kinds(at: At, names: Vec<(Vec<u8>, FileType)>) -> Result<Vec<DirEntry>, 
 /// Returns when the names in a directory are durable.
 pub fn sync(at: At) -> Result<(), Fault> {
     let dir = open_dir(at)?;
-    retry_on_intr(|| fsync(dir.as_fd())).map_err(fault)
+    retry_on_intr(|| fsync(dir.as_fd())).map_err(|errno| dir_sync_fault(dir.as_fd(), errno))
 }
 
-/// Makes a directory and those above it, mode 0700, each durable in the one above it. One system call if it is there already.
-pub fn make(at: At) -> Result<(), Fault> {
-    match stat_at(at) {
+/// True if a name on the way to `at`, or that itself, is a symbolic link to nothing or to an empty directory, which is what
+/// remains where a file system is not mounted.
+pub fn is_dangling(at: At) -> bool {
+    let leads_nowhere = |at: At| match list(at, 1) {
+        Ok(names) => names.is_empty(),
+        Err(fault) => fault == Fault::NotFound,
+    };
+    let mut links = ends(at.path).map(|end| At { path: &at.path[..end], ..at });
+    links.any(|at| readlinkat(at.dir, at.path, Vec::new()).is_ok() && leads_nowhere(at))
+}
+
+/// Where each name of a path ends.
+fn ends(path: &[u8]) -> impl Iterator<Item = usize> {
+    (1..=path.len()).filter(|&n| n == path.len() || path[n] == b'/')
+}
+
+/// Removes an empty directory, and the link that leads to it if the name is one. `path` is that of `at` for the whole process.
+pub fn remove(at: At, path: &Path) -> Result<(), Fault> {
+    match unlinkat(at.dir, at.path, AtFlags::REMOVEDIR) {
+        Err(Errno::NOTDIR) if lstat_at(at).is_ok_and(|stat| stat.kind == FileKind::Link) => {
+            let target = std::fs::canonicalize(path).map_err(|error| io_fault(&error))?;
+            std::fs::remove_dir(target).map_err(|error| io_fault(&error))?;
+            unlinkat(at.dir, at.path, AtFlags::empty()).map_err(fault)
+        }
+        other => other.map_err(fault),
+    }
+}
+
+/// Makes a directory and those above it, mode 0700, each durable in the one above it; they are given to `owner`. One system
+/// call if it is there already. [`Fault::Dangling`] if a link on the way leads to nothing or to an empty directory.
+pub fn make(at: At, owner: Option<Owner>) -> Result<(), Fault> {
+    match lstat_at(at) {
         Ok(stat) if stat.kind == FileKind::Directory => return Ok(()),
+        Ok(stat) if stat.kind == FileKind::Link => {}
         Ok(_) => return Err(Fault::WrongKind),
         Err(Fault::NotFound) => {}
         Err(fault) => return Err(fault),
     }
-    let ends = (1..=at.path.len()).filter(|&n| n == at.path.len() || at.path[n] == b'/');
+    if is_dangling(at) {
+        return Err(Fault::Dangling);
+    }
     let mut above: &[u8] = b".";
-    for end in ends {
+    for end in ends(at.path) {
         let path = &at.path[..end];
         match mkdirat(at.dir, path, Mode::RWXU) {
-            Ok(()) => sync(At { dir: at.dir, path: above })?,
+            Ok(()) => {
+                if let Some(Owner { uid, gid }) = owner {
+                    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+                    chownat(at.dir, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(owner_fault)?;
+                }
+                sync(At { dir: at.dir, path: above })?;
+            }
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(fault(errno)),
         }

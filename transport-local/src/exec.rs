@@ -6,18 +6,21 @@
 use crate::clock;
 use crate::dirs;
 use crate::fault::fault;
-use crate::files::{self, OpenFile, Table};
+use crate::files::{self, Model, OpenFile, Table};
 use crate::locks;
 use crate::roots::Roots;
 use crate::target::{self, Target};
-use crate::users::Owner;
+use crate::users::{self, Owner};
 use crate::workers;
 use cylinder_core::error::Fault;
-use cylinder_core::io::{FileId, How, Op, Place, Reply, Root};
+use cylinder_core::io::{FileId, FileKind, How, Op, Place, Reply, Root};
 use cylinder_core::time::Span;
 use rustix::fs::{AtFlags, fdatasync, ftruncate, linkat, readlinkat, renameat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
+use std::cell::OnceCell;
+use std::ffi::OsStr;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 
 /// What operations are done with.
 pub struct Exec {
@@ -28,12 +31,22 @@ pub struct Exec {
     tools: workers::Tools,
     /// The length of the stamping clock's step, once it was asked for.
     tick: Option<Span>,
+    /// Whom the store belongs to, once that was asked for.
+    store_owner: OnceCell<Option<Owner>>,
 }
 
 impl Exec {
     /// Nothing is opened yet.
     pub fn new(roots: Roots, target: Target, owner: Option<Owner>) -> Exec {
-        Exec { roots, target, owner, files: Table::default(), tools: workers::Tools::default(), tick: None }
+        Exec {
+            roots,
+            target,
+            owner,
+            files: Table::default(),
+            tools: workers::Tools::default(),
+            tick: None,
+            store_owner: OnceCell::new(),
+        }
     }
 
     /// Closes all files.
@@ -42,7 +55,16 @@ impl Exec {
     }
 
     /// Does one operation, on the calling thread.
-    pub fn run(&mut self, mut op: Op) -> Result<Reply, Fault> {
+    pub fn run(&mut self, op: Op) -> Result<Reply, Fault> {
+        let asked = in_store(&op).cloned();
+        match (self.perform(op), asked) {
+            // That there is no such thing is something else than that its disk is not mounted.
+            (Err(Fault::NotFound), Some(place)) if self.roots.at(&place).is_ok_and(dirs::is_dangling) => Err(Fault::Dangling),
+            (other, _) => other,
+        }
+    }
+
+    fn perform(&mut self, mut op: Op) -> Result<Reply, Fault> {
         if is_in_target(&op) {
             return self.run_in_target(op);
         }
@@ -87,7 +109,7 @@ impl Exec {
             }
             Op::Sync(file) => self.sync(file),
             Op::SyncDir(place) => dirs::sync(self.roots.in_store(&place)?).map(|()| Reply::Unit),
-            Op::MakeDir(place) => dirs::make(self.roots.in_store(&place)?).map(|()| Reply::Unit),
+            Op::MakeDir(place) => dirs::make(self.roots.in_store(&place)?, self.store_owner()).map(|()| Reply::Unit),
             Op::Rename { from, to } => {
                 let (from, to) = (self.roots.in_store(&from)?, self.roots.in_store(&to)?);
                 done(renameat(from.dir, from.path, to.dir, to.path))
@@ -98,8 +120,8 @@ impl Exec {
                 done(unlinkat(at.dir, at.path, AtFlags::empty()))
             }
             Op::RemoveDir(place) => {
-                let at = self.roots.in_store(&place)?;
-                done(unlinkat(at.dir, at.path, AtFlags::REMOVEDIR))
+                let path = self.roots.store_path().join(OsStr::from_bytes(&place.path));
+                dirs::remove(self.roots.in_store(&place)?, &path).map(|()| Reply::Unit)
             }
             Op::Close(file) => self.files.close(file).map(|()| Reply::Unit),
             Op::Lock { file, mode } => self.files.lock(file, mode).map(|()| Reply::Unit),
@@ -177,10 +199,25 @@ impl Exec {
         let (fd, writable) = match how {
             How::Read => (files::open_regular(self.roots.at(place)?, place)?.0, false),
             How::Write => (files::open_to_write(self.roots.in_store(place)?, false)?, true),
-            How::Create => (files::open_to_write(self.roots.in_store(place)?, true)?, true),
+            How::Create => (files::create_like(self.roots.in_store(place)?, self.model(place))?, true),
             How::Lock => (self.open_lock(place)?, false),
         };
         Ok(OpenFile { fd, writable, root: place.root, locked: false })
+    }
+
+    /// What a file that is created in the store is given: as `X.new`, what `X` has, which it is to replace.
+    fn model(&self, place: &Place) -> Option<Model> {
+        let replaced = place.path.strip_suffix(b".new").map(|path| Place { root: place.root, path: path.to_vec() });
+        let stat = replaced.and_then(|old| self.roots.at(&old).and_then(files::lstat_at).ok());
+        match stat.filter(|stat| stat.kind == FileKind::Regular) {
+            Some(stat) => Some(Model { owner: Owner { uid: stat.uid, gid: stat.gid }, mode: stat.mode }),
+            None => self.store_owner().map(|owner| Model { owner, mode: 0o600 }),
+        }
+    }
+
+    /// Whom what the superuser makes in the store belongs to; `None` for everybody else, who can give nothing away.
+    fn store_owner(&self) -> Option<Owner> {
+        *self.store_owner.get_or_init(|| self.roots.at(&Place::store(".")).ok().and_then(users::store_owner))
     }
 
     fn open_lock(&self, place: &Place) -> Result<std::os::fd::OwnedFd, Fault> {
@@ -188,10 +225,10 @@ impl Exec {
         let fd = match place.root {
             Root::Target => return Err(Fault::Driver),
             Root::Host => locks::open_on_host(at, self.owner)?,
-            Root::Store => match locks::open_in_store(at) {
+            Root::Store => match locks::open_in_store(at, self.store_owner()) {
                 Err(Errno::NOENT) => {
-                    dirs::make(self.roots.in_store(&place.parent())?)?;
-                    locks::open_in_store(at).map_err(fault)?
+                    dirs::make(self.roots.in_store(&place.parent())?, self.store_owner())?;
+                    locks::open_in_store(at, self.store_owner()).map_err(fault)?
                 }
                 other => other.map_err(fault)?,
             },
@@ -227,6 +264,16 @@ fn is_in_target(op: &Op) -> bool {
         Op::Rename { from, to } | Op::Link { from, to } => from.root == Root::Target || to.root == Root::Target,
         _ => false,
     }
+}
+
+/// What an operation asks for in the store by name.
+fn in_store(op: &Op) -> Option<&Place> {
+    match op {
+        Op::Stat(place) | Op::List { dir: place, .. } | Op::Open { place, .. } | Op::ReadWhole { place, .. } => Some(place),
+        Op::SyncDir(place) | Op::MakeDir(place) | Op::RemoveDir(place) | Op::Unlink(place) => Some(place),
+        _ => None,
+    }
+    .filter(|place| place.root == Root::Store)
 }
 
 fn done(result: Result<(), Errno>) -> Result<Reply, Fault> {

@@ -3,14 +3,16 @@
 //! Every file that gets into the table is a regular file: it is opened without blocking (a pipe in place of a message would
 //! wait for a writer), then looked at. What must not come in: which files are opened, and why.
 
-use crate::fault::{fault, io_fault};
+use crate::fault::{fault, io_fault, owner_fault};
 use crate::locks;
 use crate::roots::At;
+use crate::users::Owner;
 use cylinder_core::error::Fault;
 use cylinder_core::io::{FileId, FileKind, LockMode, Place, Root, Stat};
 use cylinder_core::time::Time;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fstat, openat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fchown, fstat, openat, statat, unlinkat};
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
+use rustix::process::{Gid, Uid};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -163,6 +165,35 @@ pub fn open_regular(at: At, place: &Place) -> Result<(OwnedFd, Stat), Fault> {
     let fd = open_to_read(at, flags).map_err(fault)?;
     let stat = check_regular(fd.as_fd())?;
     Ok((fd, stat))
+}
+
+/// What a file that is created in the store is given.
+#[derive(Clone, Copy)]
+pub struct Model {
+    /// Its user and group.
+    pub owner: Owner,
+    /// Its permission bits.
+    pub mode: u32,
+}
+
+/// Creates a file of the store, which must not exist, like the model. If it cannot be, nothing is created.
+pub fn create_like(at: At, model: Option<Model>) -> Result<OwnedFd, Fault> {
+    let fd = open_to_write(at, true)?;
+    let Some(Model { owner, mode }) = model else { return Ok(fd) };
+    let given = stat_fd(fd.as_fd()).and_then(|stat| {
+        if (stat.uid, stat.gid) != (owner.uid, owner.gid) {
+            fchown(&fd, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid))).map_err(owner_fault)?;
+        }
+        if stat.mode == mode { Ok(()) } else { fchmod(&fd, Mode::from_raw_mode(mode)).map_err(owner_fault) }
+    });
+    match given {
+        Ok(()) => Ok(fd),
+        Err(fault) => {
+            // It was made here, a moment ago.
+            let _ = unlinkat(at.dir, at.path, AtFlags::empty());
+            Err(fault)
+        }
+    }
 }
 
 /// Opens a file of the store for reading and writing; with `create` it must not exist, without it must.

@@ -28,7 +28,7 @@ mod users;
 mod workers;
 
 pub use tape::{Replayed, Tape};
-pub use users::{become_user, owner_of};
+pub use users::{become_user, owner_in_store, owner_of};
 pub use workers::Answer;
 
 use cylinder_core::error::Fault;

@@ -5,7 +5,7 @@
 //! closed, and they exclude other threads of this process, which matters because users are backed up in parallel. None of the
 //! calls here waits.
 
-use crate::fault::fault;
+use crate::fault::{fault, lock_fault};
 use crate::files::CAREFULLY;
 use crate::roots::At;
 use crate::users::{AsOwner, Owner};
@@ -53,7 +53,7 @@ pub fn lock(fd: BorrowedFd, mode: LockMode) -> Result<(), Fault> {
     match ofd(fd, libc::F_OFD_SETLK, kind_of(mode)) {
         Ok(_) => Ok(()),
         Err(Errno::AGAIN | Errno::ACCESS) => Err(Fault::Busy),
-        Err(errno) => Err(fault(errno)),
+        Err(errno) => Err(lock_fault(fd, errno)),
     }
 }
 
@@ -81,9 +81,23 @@ pub fn holder(fd: BorrowedFd, mode: LockMode) -> Result<Option<String>, Fault> {
     }))
 }
 
-/// Opens a lock file of the store, creating it in a directory that exists.
-pub fn open_in_store(at: At) -> Result<OwnedFd, Errno> {
-    retry_on_intr(|| openat(at.dir, at.path, FLAGS | OFlags::CREATE, FILE_MODE))
+/// Opens a lock file of the store, creating it in a directory that exists. What the superuser creates belongs to `owner`.
+pub fn open_in_store(at: At, owner: Option<Owner>) -> Result<OwnedFd, Errno> {
+    let Some(owner) = owner else {
+        return retry_on_intr(|| openat(at.dir, at.path, FLAGS | OFlags::CREATE, FILE_MODE));
+    };
+    match retry_on_intr(|| openat(at.dir, at.path, FLAGS, Mode::empty())) {
+        Err(Errno::NOENT) => {}
+        other => return other,
+    }
+    match retry_on_intr(|| openat(at.dir, at.path, FLAGS | OFlags::CREATE | OFlags::EXCL, FILE_MODE)) {
+        Ok(made) => {
+            fchown(&made, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
+            Ok(made)
+        }
+        Err(Errno::EXIST) => retry_on_intr(|| openat(at.dir, at.path, FLAGS, Mode::empty())),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Opens a lock file of the host. If it is missing, it is made, and the directories that it needs, for `owner` or else for whom

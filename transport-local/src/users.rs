@@ -4,9 +4,13 @@
 //! what is wanted of a mounted copy of another host's tree. User ids are changed for the calling thread by system calls, not by
 //! the C library, which would change them for all threads.
 
+use crate::roots::At;
+use cylinder_core::marker::MARKER;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid, getegid, geteuid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// A user and a group by number.
@@ -35,6 +39,23 @@ fn find_user(name: &[u8], passwd: &[u8]) -> Option<(u32, u32)> {
         let mut ids = fields.skip(1);
         Some((number(ids.next())?, number(ids.next())?))
     })
+}
+
+/// Whom what the superuser makes in a store has to belong to: the owner of its marker, else of its directory. `None` for
+/// everybody else.
+pub fn store_owner(root: At) -> Option<Owner> {
+    if !geteuid().is_root() {
+        return None;
+    }
+    let marker = statat(root.dir, MARKER, AtFlags::SYMLINK_NOFOLLOW);
+    let stat = marker.or_else(|_| statat(root.dir, root.path, AtFlags::empty())).ok()?;
+    Some(Owner { uid: stat.st_uid, gid: stat.st_gid })
+}
+
+/// User and group of that, for what is written into the store `dir` past a driver.
+pub fn owner_in_store(dir: &Path) -> Option<(u32, u32)> {
+    let dir = openat(CWD, dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    store_owner(At { dir: dir.as_fd(), path: b"." }).map(|owner| (owner.uid, owner.gid))
 }
 
 /// Becomes another user for good, without supplementary groups but `gid`.

@@ -12,7 +12,7 @@ use cylinder_core::compact::{self, Outcome, Plan, Settings, Wait};
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::{Error, Fault};
 use cylinder_core::io::{Io, Task};
-use cylinder_core::store::{self, archive_dir};
+use cylinder_core::store::archive_dir;
 use cylinder_transport_local::Local;
 use serde_json::{Value, json};
 
@@ -46,7 +46,7 @@ fn owners(args: &Compact, driver: &mut Local) -> Result<Vec<Owner>, Trouble> {
         (true, false) => Err(Trouble::Usage(String::from("--all is everybody: name no users beside it"))),
         (false, true) => Err(Trouble::Usage(String::from("whom? name users, or give --all"))),
         (false, false) => Ok(args.users.iter().map(|word| host::owner(word)).collect()),
-        (true, true) => Ok(host::run(driver, |io| async move { store::owners(&io).await })?),
+        (true, true) => host::everybody(driver),
     }
 }
 

@@ -14,7 +14,7 @@ use cylinder_core::escape::{Shown, shown};
 use cylinder_core::find::{Hit, Query, Scope, find};
 use cylinder_core::guid::Guid;
 use cylinder_core::io::Io;
-use cylinder_core::store::{self, archive_dir};
+use cylinder_core::store::archive_dir;
 use cylinder_core::view::Locations;
 use cylinder_transport_local::Local;
 use serde_json::json;
@@ -73,7 +73,7 @@ fn owners(args: &Args, store: &Path) -> Result<Vec<Owner>, Trouble> {
         (true, false) => Err(Trouble::Usage(String::from("--all is everybody: name no users beside it"))),
         (false, true) => Err(Trouble::Usage(String::from("whose? name users, or give --all"))),
         (false, false) => Ok(args.users.iter().map(|word| host::owner(word)).collect()),
-        (true, true) => Ok(host::run(&mut host::store_driver(store, 0), |io| async move { store::owners(&io).await })?),
+        (true, true) => host::everybody(&mut host::store_driver(store, 0)),
     }
 }
 

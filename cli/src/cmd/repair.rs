@@ -78,7 +78,7 @@ fn tell(args: &Repair, who: &str, result: &Result<What, Error>) -> Result<(), Ou
     match result {
         Err(error) => {
             eprintln!("cylinder: {who}: {error}");
-            if matches!(error, Error::World { fault: Fault::NoSpace, .. }) {
+            if matches!(error, Error::World { fault: Fault::NoSpace | Fault::Quota, .. }) {
                 eprintln!(
                     "cylinder: {who}: nothing was changed; `cylinder repair --dry-run {who}` says how much space a repair needs"
                 );

@@ -5,7 +5,6 @@ use crate::exit::Exit;
 use crate::host::{self, HostOptions, Outcome, owner_shown};
 use crate::output;
 use cylinder_core::cyrus::names::Owner;
-use cylinder_core::store;
 use serde_json::json;
 use std::path::Path;
 
@@ -14,7 +13,7 @@ pub fn run(args: &Users) -> Outcome {
     let owners = match &args.store {
         Some(_) => {
             let store = host::store(&args.store)?;
-            host::run(&mut host::store_driver(&store, 0), |io| async move { store::owners(&io).await })?
+            host::everybody(&mut host::store_driver(&store, 0))?
         }
         None => {
             let options = HostOptions::new(&args.imapd_conf, &args.root, &None, args.offline)?;

@@ -55,16 +55,25 @@ pub fn run(args: &Verify) -> Outcome {
     let mut codes = Vec::new();
     for (n, owner) in users.iter().enumerate() {
         if n > 0 && limit.is_some_and(|limit| begun.elapsed() >= limit) {
-            set_next(&mut driver, Some(owner))?;
+            let kept = set_next(&mut driver, Some(owner));
             stopped(args, n, &users[n..], begun.elapsed())?;
-            return Ok(Exit::of_all(codes));
+            return Ok(ended(codes, kept));
         }
         codes.push(one(args, &mut driver, owner, depth, threads)?);
     }
-    if limit.is_some() {
-        set_next(&mut driver, None)?;
+    let kept = if limit.is_some() { set_next(&mut driver, None) } else { Ok(()) };
+    Ok(ended(codes, kept))
+}
+
+/// The code of the whole. If it cannot be written down how far this came, the next check begins with the same users again.
+fn ended(codes: Vec<Exit>, kept: Result<(), Error>) -> Exit {
+    if let Err(error) = kept {
+        eprintln!("cylinder: the next check does not go on where this one ended, for that cannot be written down: {error}");
+        if Exit::of_all(codes.iter().copied()) == Exit::Ok {
+            return Exit::Partial;
+        }
     }
-    Ok(Exit::of_all(codes))
+    Exit::of_all(codes)
 }
 
 fn depth(args: &Verify) -> Result<Depth, Trouble> {
@@ -90,7 +99,7 @@ fn share(text: &str) -> Result<u32, Trouble> {
 fn everybody(driver: &mut Local, goes_on: bool) -> Result<Vec<Owner>, Trouble> {
     let (mut owners, next) = host::run(driver, |io| async move {
         let next = if goes_on { store::check_next(&io).await? } else { None };
-        Ok::<_, Error>((store::owners(&io).await?, next))
+        Ok::<_, Error>((host::owners(&io).await?, next))
     })?;
     if let Some(next) = next {
         let before = owners.partition_point(|owner| *owner < next);
@@ -100,8 +109,8 @@ fn everybody(driver: &mut Local, goes_on: bool) -> Result<Vec<Owner>, Trouble> {
     Ok(owners)
 }
 
-fn set_next(driver: &mut Local, next: Option<&Owner>) -> Result<(), Trouble> {
-    Ok(host::run(driver, |io| async move { store::set_check_next(&io, next).await })?)
+fn set_next(driver: &mut Local, next: Option<&Owner>) -> Result<(), Error> {
+    host::run(driver, |io| async move { store::set_check_next(&io, next).await })
 }
 
 fn stopped(args: &Verify, done: usize, left: &[Owner], after: Duration) -> Result<(), OutputError> {

@@ -2,6 +2,7 @@
 //!
 //! It decides only who comes first. What must not come in: anything that a backup depends on.
 
+use cylinder_transport_local::owner_in_store;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
@@ -50,6 +51,9 @@ impl Ledger {
         let mut file = tempfile::Builder::new().prefix(NAME).tempfile_in(store)?;
         for (user, time) in all {
             writeln!(file, "{time} {user}")?;
+        }
+        if let Some((user, group)) = owner_in_store(store) {
+            std::os::unix::fs::fchown(file.as_file(), Some(user), Some(group))?;
         }
         file.persist(store.join(NAME)).map(drop).map_err(|error| error.error)
     }

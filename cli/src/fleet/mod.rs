@@ -10,7 +10,7 @@ pub mod ledger;
 pub mod plan;
 mod renamed;
 
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 use crate::host::{self, Trouble};
 use crate::stop;
 use crate::tape;
@@ -30,7 +30,7 @@ use cylinder_core::pull::native::{Client, Greeted, connect};
 use cylinder_core::pull::stock;
 use cylinder_core::pull::work::{Queue, work};
 use cylinder_core::source::site::Site;
-use cylinder_core::store::archive_dir;
+use cylinder_core::store::{self, Owners, archive_dir};
 use cylinder_core::time::Span;
 use cylinder_core::view::{self, When};
 use cylinder_core::wire::ANSWER_LINE_MAX;
@@ -372,7 +372,9 @@ impl Fleet<'_> {
     async fn vanished(&self, io: &Io, at: usize) -> Result<Vec<(Owner, bool)>, Error> {
         let found = self.state().found.clone();
         let mut vanished = Vec::new();
-        for owner in cylinder_core::store::owners(io).await? {
+        let Owners { owners, lost } = store::owners(io).await?;
+        exit::parts_are_lost(&lost);
+        for owner in owners {
             if found.contains(&owner) {
                 continue;
             }

@@ -38,7 +38,11 @@ pub trait Shelf {
 
 /// True if no other file can be written after this.
 pub fn is_fatal(error: &Error) -> bool {
-    matches!(error, Error::World { fault: Fault::NoSpace | Fault::Gone | Fault::Driver, .. } | Error::Stopped)
+    matches!(
+        error,
+        Error::World { fault: Fault::NoSpace | Fault::Quota | Fault::ReadOnly | Fault::Gone | Fault::Driver, .. }
+            | Error::Stopped
+    )
 }
 
 /// A directory of the target. Nothing that is there is changed.

@@ -20,7 +20,7 @@ use cylinder_core::restore::spool::{self, Site, Work};
 use cylinder_core::restore::target;
 use cylinder_core::source::config;
 use cylinder_core::source::version::Told;
-use cylinder_core::store::{archive_dir, owners};
+use cylinder_core::store::archive_dir;
 use cylinder_core::view::{self, When};
 use cylinder_transport_local::{Config, Local, owner_of};
 use std::collections::BTreeMap;
@@ -160,7 +160,7 @@ fn cyrus_owner(dir: &Path, conf: &Conf) -> Option<(u32, u32)> {
 async fn load(io: &Io, request: &Request) -> Result<Aim, Error> {
     let mut owners = match &request.user {
         Some(owner) => vec![owner.clone()],
-        None => owners(io).await?,
+        None => host::owners(io).await?,
     };
     let mut told = match request.version {
         Some(version) => Some(target::as_said(version)),

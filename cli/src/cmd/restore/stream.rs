@@ -24,6 +24,7 @@ fn failed(error: OutputError) -> Error {
         OutputError::Failed(error) => match error.raw_os_error() {
             // ENOSPC
             Some(28) => Fault::NoSpace,
+            Some(122) => Fault::Quota,
             Some(other) => Fault::Os(other),
             None => Fault::Driver,
         },
