@@ -207,7 +207,7 @@ pub enum How {
     Lock,
     /// For reading and writing in [`Root::Store`]; must exist.
     Write,
-    /// For reading and writing in [`Root::Store`] or [`Root::Target`]; must not exist; mode 0600. In the store, `X.new` gets the
+    /// For reading and writing in [`Root::Store`] or [`Root::Target`]; must not exist; mode 0600. In the store, `X.new` gets
     /// owner, group and mode of `X`, if that exists; what the superuser creates there otherwise belongs to the store's owner.
     /// [`Fault::Owner`] if it cannot be given that; then nothing is created.
     Create,
@@ -304,8 +304,8 @@ pub enum Op {
     /// system that it is on is.
     SyncDir(Place),
     /// Makes a directory and those above it in the store, mode 0700, and makes their names durable -> [`Reply::Unit`].
-    /// Symbolic links are followed, but to nothing, and to an empty directory, they are [`Fault::Dangling`]: a file system that is not
-    /// mounted leaves that behind.
+    /// Symbolic links are followed, but to nothing, and to an empty directory, they are [`Fault::Dangling`]: a file system that
+    /// is not mounted leaves that behind.
     MakeDir(Place),
     /// Renames within the store, or within the target, replacing -> [`Reply::Unit`].
     Rename {

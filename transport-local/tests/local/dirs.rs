@@ -88,7 +88,7 @@ fn a_file_in_place_of_a_directory_is_told() {
     symlink("nowhere", world.store_path("dangling")).unwrap();
     assert_eq!(world.op(Op::MakeDir(store("file"))), Err(Fault::WrongKind));
     assert_eq!(world.op(Op::MakeDir(store("file/under"))), Err(Fault::NotFound));
-    assert_eq!(world.op(Op::MakeDir(store("dangling"))), Err(Fault::NotFound));
+    assert_eq!(world.op(Op::MakeDir(store("dangling"))), Err(Fault::Dangling));
     assert_eq!(world.op(Op::SyncDir(store("file"))), Err(Fault::WrongKind));
 }
 
