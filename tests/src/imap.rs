@@ -1,10 +1,12 @@
 //! A small blocking IMAP client for tests against real servers (RFC 9051, with the ACL, METADATA and ANNOTATE extensions).
 //!
 //! A test speaks to a server as a mail program does, and then compares what it is told with what Cylinder says. So this client
-//! shares no code with Cylinder but the calendar. It panics, naming the command, on everything that a test did not ask for.
+//! shares no code with Cylinder but the calendar and base64. It panics, naming the command, on everything that a test did not
+//! ask for.
 //!
 //! Mailbox names are passed as they go over the wire: modified UTF-7, with the server's hierarchy separator.
 
+use cylinder_core::imap::client::base64;
 use cylinder_core::time::{Civil, Time};
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -96,6 +98,22 @@ impl Imap {
     /// Connects and logs in. In a lab every password is right.
     #[track_caller]
     pub fn login(host: &str, port: u16, user: &str) -> Imap {
+        let mut imap = Imap::connect(host, port);
+        imap.ok(format!("LOGIN {} {}", quoted(user), quoted("any")));
+        imap
+    }
+
+    /// Connects as this user with the password of the administrator (SASL PLAIN).
+    #[track_caller]
+    pub fn login_for(host: &str, port: u16, user: &str) -> Imap {
+        let mut imap = Imap::connect(host, port);
+        let response = base64(format!("{user}\0cyrus\0any").as_bytes());
+        imap.ok([b"AUTHENTICATE PLAIN ", &response[..]].concat());
+        imap
+    }
+
+    #[track_caller]
+    fn connect(host: &str, port: u16) -> Imap {
         let stream = TcpStream::connect((host, port)).unwrap_or_else(|e| panic!("IMAP at {host}:{port}: {e}"));
         stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout can be set");
         stream.set_write_timeout(Some(PATIENCE)).expect("a write timeout can be set");
@@ -103,7 +121,6 @@ impl Imap {
         let mut imap = Imap { stream: BufReader::new(stream), tags: 0 };
         let greeting = imap.read_response();
         assert!(greeting.starts_with(b"* OK"), "greeting: {}", greeting.escape_ascii());
-        imap.ok(format!("LOGIN {} {}", quoted(user), quoted("any")));
         imap
     }
 

@@ -470,7 +470,8 @@ impl Conf {
     /// How names are read under this configuration.
     pub fn naming(&self) -> Result<Naming, Damage> {
         let split = self.version >= VersionLine::V3_0 || self.virtdomains != VirtDomains::Off;
-        Naming::new(&self.deletedprefix, self.defaultdomain.as_deref(), split)
+        let naming = Naming::new(&self.deletedprefix, self.defaultdomain.as_deref(), split)?;
+        Ok(naming.with_whole_userids(self.virtdomains == VirtDomains::Off))
     }
 
     /// How external names are written under this configuration.

@@ -518,8 +518,8 @@ pub enum Key {
 pub fn parse_key(naming: &Naming, style: KeyStyle, key: &[u8]) -> Result<Key, Damage> {
     match (style, key.split_first()) {
         (KeyStyle::Legacy, None | Some((b'$', _))) => Ok(Key::Other),
-        (KeyStyle::Legacy, _) => naming.parse_internal(key).map(Key::Name),
-        (KeyStyle::Dbname, Some((b'N', name))) => naming.parse_dbname(name).map(Key::Name),
+        (KeyStyle::Legacy, _) => naming.parse_key(style, key).map(Key::Name),
+        (KeyStyle::Dbname, Some((b'N', name))) => naming.parse_key(style, name).map(Key::Name),
         (KeyStyle::Dbname, Some((b'I', id))) => {
             super::paths::check_uniqueid(id)?;
             Ok(Key::Id(id.to_vec()))

@@ -36,12 +36,17 @@ pub struct MailboxName {
     domain: Option<Vec<u8>>,
     boxes: Parts,
     deleted: Option<u32>,
+    /// The userid that Cyrus makes of it is that of another INBOX.
+    stray: bool,
 }
 
 /// Whose mailbox it is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub enum Owner {
     /// A user, by userid: `anna`, `bob.smith@other.net`. Users of the default domain carry no `@domain`.
+    ///
+    /// Where the userid that Cyrus makes of a mailbox's name is that of another INBOX, the owner is called by the name itself:
+    /// `other.net!bob.smith` (the domain may be empty). No userid has a `!`.
     User(Vec<u8>),
     /// Nobody: the shared namespace.
     Shared,
@@ -84,12 +89,20 @@ impl MailboxName {
     /// Whose mailbox it is. Deleted mailboxes belong to the user from whom they were deleted.
     pub fn owner(&self) -> Owner {
         let Some(local) = self.localpart() else { return Owner::Shared };
+        if self.stray {
+            return Owner::User([self.domain.as_deref().unwrap_or_default(), b"!", local].concat());
+        }
+        Owner::User(self.userid(local))
+    }
+
+    /// The userid that Cyrus makes of the name (`imap/mboxname.c: mbname_userid`), of which it makes that of the user's lock.
+    pub(super) fn userid(&self, local: &[u8]) -> Vec<u8> {
         let mut userid = local.to_vec();
         if let Some(domain) = &self.domain {
             userid.push(b'@');
             userid.extend_from_slice(domain);
         }
-        Owner::User(userid)
+        userid
     }
 
     /// The components below the owner's INBOX, or all of them for a shared mailbox.
@@ -153,12 +166,13 @@ pub struct Naming {
     deleted_prefix: Vec<u8>,
     default_domain: Option<Vec<u8>>,
     split_domains: bool,
+    whole_userids: bool,
 }
 
 impl Default for Naming {
     /// Cyrus's own defaults from 3.0 on, but without a default domain.
     fn default() -> Naming {
-        Naming { deleted_prefix: b"DELETED".to_vec(), default_domain: None, split_domains: true }
+        Naming { deleted_prefix: b"DELETED".to_vec(), default_domain: None, split_domains: true, whole_userids: false }
     }
 }
 
@@ -173,7 +187,34 @@ impl Naming {
             deleted_prefix: deleted_prefix.to_vec(),
             default_domain: default_domain.map(<[u8]>::to_vec),
             split_domains,
+            whole_userids: false,
         })
+    }
+
+    /// The same, but with the userids of a server with `virtdomains: off`: there an administrator's `user/eve@other` is the
+    /// mailbox `user.eve@other`, and no mailbox of a domain can be made (seen on 3.6.1).
+    pub fn with_whole_userids(self, whole_userids: bool) -> Naming {
+        Naming { whole_userids, ..self }
+    }
+
+    /// True if a userid with `@` is one component of a mailbox's name, and not a local part and a domain.
+    pub fn has_whole_userids(&self) -> bool {
+        self.whole_userids || !self.split_domains
+    }
+
+    /// True if the server looks in vain for the user's own files by way of the INBOX: it splits every userid at its last `@`
+    /// (`imap/mboxname.c: mbname_from_userid`, from 3.0 on), and this user's INBOX has another name.
+    pub fn is_aside(&self, userid: &[u8]) -> bool {
+        let is_split = self.whole_userids && userid.contains(&b'@');
+        self.split_domains && (is_split || userid.contains(&b'!'))
+    }
+
+    /// Local part and domain of a userid as the server splits it to find a user's own files, if it does so otherwise than the
+    /// INBOX tells: see [`Naming::is_aside`].
+    pub(super) fn split_aside(&self, userid: &[u8]) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+        let at = userid.iter().rposition(|&c| c == b'@').filter(|_| self.is_aside(userid) && !userid.contains(&b'!'))?;
+        let domain = Some(userid[at + 1..].to_vec()).filter(|domain| self.default_domain.as_ref() != Some(domain));
+        Some((userid[..at].to_vec(), domain))
     }
 
     /// The option `deletedprefix`.
@@ -213,10 +254,30 @@ impl Naming {
         out
     }
 
+    /// Reads a name as it stands in mailboxes.db, in the form of `style`. The default domain, which a server reads as none and
+    /// so finds no more, is left where it stands: it was not the default one when the mailbox was made.
+    pub fn parse_key(&self, style: KeyStyle, name: &[u8]) -> Result<MailboxName, Damage> {
+        let (parsed, domain) = match style {
+            KeyStyle::Legacy if !self.split_domains => (self.parse_internal(name)?, None),
+            KeyStyle::Legacy => (self.parse_internal(name)?, split_domain(name, b'!').0),
+            KeyStyle::Dbname => (self.parse_dbname(name)?, split_domain(name, DB_DOMAIN).0),
+        };
+        Ok(self.keep_default_domain(parsed, domain))
+    }
+
+    fn keep_default_domain(&self, name: MailboxName, domain: Option<Vec<u8>>) -> MailboxName {
+        if domain.is_some() && domain == self.default_domain {
+            return MailboxName { domain, stray: true, ..name };
+        }
+        name
+    }
+
     /// The INBOX of a user.
     pub fn inbox(&self, userid: &[u8]) -> Result<MailboxName, Damage> {
         let (local, domain) = self.split_userid(userid);
-        self.build(userid, domain, vec![b"user".to_vec(), local.to_vec()])
+        let inbox = self.build(userid, domain.clone(), vec![b"user".to_vec(), local.to_vec()])?;
+        let own_name = domain.filter(|_| userid.contains(&b'!'));
+        Ok(self.keep_default_domain(inbox, own_name))
     }
 
     /// The name of the folder in the archive: internal form, relative to the owner.
@@ -403,7 +464,11 @@ impl Naming {
 
     /// Local part and domain of a userid. [`Naming::build`] drops the default domain.
     fn split_userid<'a>(&self, userid: &'a [u8]) -> (&'a [u8], Option<Vec<u8>>) {
-        match userid.iter().rposition(|&c| c == b'@').filter(|_| self.split_domains) {
+        // The own name of a mailbox whose userid is that of another one.
+        if let Some(at) = userid.iter().position(|&c| c == b'!').filter(|_| self.split_domains) {
+            return (&userid[at + 1..], (at > 0).then(|| userid[..at].to_vec()));
+        }
+        match userid.iter().rposition(|&c| c == b'@').filter(|_| !self.has_whole_userids()) {
             Some(at) => (&userid[..at], Some(userid[at + 1..].to_vec())),
             None => (userid, None),
         }
@@ -439,7 +504,9 @@ impl Naming {
             }
         }
         let domain = domain.filter(|d| self.default_domain.as_ref() != Some(d));
-        Ok(MailboxName { domain, boxes, deleted })
+        let has_at = matches!(&boxes[..], [user, local, ..] if user == b"user" && local.contains(&b'@'));
+        let stray = if self.has_whole_userids() { domain.is_some() } else { has_at };
+        Ok(MailboxName { domain, boxes, deleted, stray })
     }
 }
 
@@ -682,6 +749,81 @@ mod tests {
         let inbox = flat.inbox(b"bob@example.com").unwrap();
         assert_eq!(flat.internal(&inbox), b"user.bob@example^com");
         assert_eq!(inbox.owner(), user("bob@example.com"));
+    }
+
+    /// The configurations under which names are read.
+    fn namings() -> Vec<Naming> {
+        let mut all = Vec::new();
+        for domain in [None, Some(&b"b"[..])] {
+            for (split, whole) in [(true, false), (true, true), (false, true), (false, false)] {
+                all.push(Naming::new(b"DELETED", domain, split).unwrap().with_whole_userids(whole));
+            }
+        }
+        all
+    }
+
+    /// All internal names of up to four of these components, with and without a domain.
+    fn small_names() -> Vec<Vec<u8>> {
+        let parts = [&b"user"[..], b"a", b"a@b", b"a@b@b", b"a^b@b^c", b"@", b"a@", b"DELETED", b"6B047E5B"];
+        let mut names: Vec<Vec<u8>> = parts.iter().map(|part| part.to_vec()).collect();
+        for from in [0, 1, 2].map(|depth| (0..depth).fold(0, |at, n| at + parts.len().pow(n + 1))) {
+            let longer: Vec<Vec<u8>> =
+                names[from..].iter().flat_map(|name| parts.map(|part| [&name[..], b".", part].concat())).collect();
+            names.extend(longer);
+        }
+        let of_domains: Vec<Vec<u8>> =
+            names.iter().flat_map(|name| [&b"b!"[..], b"b.c!"].map(|domain| [domain, name].concat())).collect();
+        names.extend(of_domains);
+        names
+    }
+
+    #[test]
+    fn every_name_has_one_owner_and_the_owner_leads_back_to_it() {
+        let names = small_names();
+        assert!(names.len() > 20_000);
+        for naming in namings() {
+            let mut inboxes = alloc::collections::BTreeMap::new();
+            for internal in &names {
+                let Ok(name) = naming.parse_key(KeyStyle::Legacy, internal) else {
+                    assert!(!naming.split_domains && internal.contains(&b'!'), "{}", Shown(internal));
+                    continue;
+                };
+                let owner = name.owner();
+                let hit = |range: &KeyRange| *internal == range.exact || internal.starts_with(&range.subtree);
+                let Owner::User(userid) = &owner else { continue };
+                let ranges = naming.key_ranges(&owner, KeyStyle::Legacy).unwrap();
+                assert_eq!(ranges.iter().filter(|range| hit(range)).count(), 1, "{naming:?} {}", Shown(internal));
+                assert_eq!(naming.parse_relative(&owner, &naming.relative(&name)).as_ref(), Ok(&name), "{}", Shown(internal));
+                assert_eq!(naming.inbox(userid).unwrap().owner(), owner);
+                if name.is_inbox() {
+                    assert_eq!(inboxes.insert(owner.clone(), internal), None, "two INBOXes of {}", owner.shown());
+                }
+                if naming.split_domains {
+                    let dbname = [b"N", &naming.dbname(&name)[..]].concat();
+                    let ranges = naming.key_ranges(&owner, KeyStyle::Dbname).unwrap();
+                    assert!(ranges.iter().any(|range| dbname == range.exact || dbname.starts_with(&range.subtree)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn without_virtual_domains_a_userid_is_one_component() {
+        let off = Naming::new(b"DELETED", Some(b"example.org"), true).unwrap().with_whole_userids(true);
+        for (internal, owner) in [
+            (&b"user.eve@other"[..], "eve@other"),
+            (b"user.anna@example^org", "anna@example.org"),
+            (b"user.anna", "anna"),
+            (b"other!user.eve", "other!eve"),
+        ] {
+            let inbox = off.parse_internal(internal).unwrap();
+            assert_eq!(inbox.owner(), user(owner));
+            assert_eq!(off.internal(&off.inbox(owner.as_bytes()).unwrap()), internal);
+        }
+        let stray = Naming::default().parse_internal(b"user.eve@other").unwrap();
+        assert_eq!(stray.owner(), user("!eve@other"));
+        assert_eq!(Naming::default().inbox(b"!eve@other").unwrap(), stray);
+        assert!(off.is_aside(b"eve@other") && !off.is_aside(b"eve") && !Naming::default().is_aside(b"eve@other"));
     }
 
     #[test]

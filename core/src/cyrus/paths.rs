@@ -223,7 +223,16 @@ impl<'a> Paths<'a> {
                 push(&mut out, format!("{suffix}.db").as_bytes());
             }
             Home::Named(userid) => {
-                let (local, domain) = self.user_parts(userid)?;
+                // What hangs on mailboxes is found by the name of one, the rest by the userid.
+                let aside = self.naming.split_aside(userid).filter(|_| !matches!(suffix, "conversations" | "counters"));
+                let (local, domain) = match aside {
+                    Some((local, domain)) => {
+                        check_part("userid", &local)?;
+                        domain.as_deref().map_or(Ok(()), |domain| check_part("domain", domain))?;
+                        (local, domain)
+                    }
+                    None => self.user_parts(userid)?,
+                };
                 self.push_domain(&mut out, domain.as_deref());
                 push(&mut out, b"user");
                 push(&mut out, &[self.letter(&local)]);
@@ -311,10 +320,13 @@ impl<'a> Paths<'a> {
         let Owner::User(userid) = owner else { return self.lock(None, &[b"*U*".to_vec()]).map(Some) };
         let inbox = self.naming.inbox(userid)?;
         let marked = |part: &[u8]| [&b"*U*"[..], part].concat();
+        let Some(local) = inbox.localpart() else { return Ok(None) };
+        let real = inbox.userid(local);
         if self.conf.version < VersionLine::V3_12 {
-            let Owner::User(userid) = inbox.owner() else { return Ok(None) };
-            return self.lock(None, &[marked(&userid)]).map(Some);
+            return self.lock(None, &[marked(&real)]).map(Some);
         }
+        // Of the INBOX that the server makes of the userid, wherever that user's mailboxes are.
+        let inbox = self.naming.clone().with_whole_userids(false).inbox(&real)?;
         let mut boxes = inbox.boxes().to_vec();
         match inbox.domain() {
             Some(domain) => self.lock(Some(&marked(domain)), &boxes),
@@ -560,6 +572,27 @@ mod tests {
             "/run/lock/q/3805dpgh1heoj8xsvcphkk7v.lock"
         );
         assert_eq!(p.global_lock().unwrap(), None);
+    }
+
+    /// As a real 3.6.1 made them.
+    #[test]
+    fn without_virtual_domains_files_of_a_userid_with_a_domain_lie_in_two_places() {
+        let off = b"configdirectory: /c/conf\nsievedir: /c/sieve\nhashimapspool: 1\nmboxname_lockpath: /run/lock\n";
+        let c = Conf::from_text(off, VersionLine::V3_6).unwrap();
+        assert_eq!(c.virtdomains, VirtDomains::Off);
+        let p = Paths::new(&c).unwrap();
+        let eve = Home::Named(b"eve@other");
+        assert_eq!(text(p.user_file(eve, "counters").unwrap()), "/c/conf/user/e/eve@other.counters");
+        assert_eq!(text(p.user_file(eve, "sub").unwrap()), "/c/conf/domain/o/other/user/e/eve.sub");
+        assert_eq!(text(p.user_file(eve, "seen").unwrap()), "/c/conf/domain/o/other/user/e/eve.seen");
+        assert_eq!(text(p.sieve_dir(eve).unwrap().unwrap()), "/c/sieve/e/eve@other");
+        assert_eq!(text(p.quota_file(b"user.eve@other").unwrap()), "/c/conf/quota/e/user.eve@other");
+        let lock = p.user_lock(&Owner::User(b"eve@other".to_vec())).unwrap().unwrap();
+        assert_eq!(text(lock), "/run/lock/q/*U*eve@other.lock");
+        let newer = c.with_version(VersionLine::V3_12).unwrap();
+        let lock = Paths::new(&newer).unwrap().user_lock(&Owner::User(b"eve@other".to_vec())).unwrap().unwrap();
+        assert_eq!(text(lock), "/run/lock/domain/q/*U*other/e/user/eve.lock");
+        assert!(p.user_file(Home::Named(b"x@../y"), "sub").is_err() && p.user_file(Home::Named(b"@"), "sub").is_err());
     }
 
     #[test]

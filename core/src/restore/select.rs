@@ -323,6 +323,8 @@ pub struct Selection<'a> {
     pub wish: Wish,
     /// How keys of mailboxes.db looked on the server.
     pub style: KeyStyle,
+    /// How names are read, with userids as they were on the server.
+    pub naming: Naming,
     /// What could not be read so far.
     pub problems: Vec<Error>,
     locations: Locations,
@@ -360,6 +362,7 @@ impl<'a> Selection<'a> {
             table,
             wish,
             style: KeyStyle::Legacy,
+            naming: Naming::default(),
             problems: locations.damage.iter().cloned().map(Error::from).collect(),
             locations,
             folders,
@@ -601,11 +604,24 @@ impl<'a> Selection<'a> {
             return Ok(KeyStyle::Legacy);
         };
         let mut guess = StyleGuess::default();
-        match flat::parse(&bytes) {
-            Ok(entries) => entries.iter().for_each(|(key, _)| guess.feed(key)),
-            Err(damage) => self.problems.push(damage.into()),
+        let entries = match flat::parse(&bytes) {
+            Ok(entries) => entries,
+            Err(damage) => {
+                self.problems.push(damage.into());
+                return Ok(guess.finish());
+            }
+        };
+        entries.iter().for_each(|(key, _)| guess.feed(key));
+        let style = guess.finish();
+        let whole = Naming::default().with_whole_userids(true);
+        let is_own = |naming: &Naming, key: &[u8]| match mailboxes::parse_key(naming, style, key) {
+            Ok(mailboxes::Key::Name(name)) => name.owner() == self.owner,
+            _ => false,
+        };
+        if entries.iter().any(|(key, _)| is_own(&whole, key) && !is_own(&self.naming, key)) {
+            self.naming = whole;
         }
-        Ok(guess.finish())
+        Ok(style)
     }
 
     /// Finds out what is visible in the newest snapshot.
@@ -659,7 +675,9 @@ impl UserData {
             let root = unpercent(root).unwrap_or_else(|| root.to_vec());
             // One that is not in the owner's hierarchy is not the owner's to set, whoever has put it into the archive. The name
             // is one of the server that was backed up, which may have read names otherwise than the one that `naming` is of.
-            let is_own = naming.is_of(owner, &root) || Naming::default().is_of(owner, &root);
+            let is_own = [naming, &Naming::default(), &Naming::default().with_whole_userids(true)]
+                .iter()
+                .any(|naming| naming.is_of(owner, &root));
             match quota::parse(&file.content) {
                 // Cyrus reads an empty file as no limit.
                 _ if file.content.is_empty() => {}

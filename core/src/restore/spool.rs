@@ -179,7 +179,8 @@ impl<'a> Site<'a> {
 
     /// Internal name, entry of mailboxes.db and name of a folder on this server.
     fn place(&self, selection: &Selection<'_>, folder: &Folder) -> Result<(Vec<u8>, MbEntry, MailboxName), Error> {
-        let name = folder.mailbox(&Naming::default(), &selection.owner)?;
+        let naming = Naming::default().with_whole_userids(self.naming.has_whole_userids());
+        let name = folder.mailbox(&naming, &selection.owner)?;
         let internal = self.naming.internal(&name);
         check_uniqueid(&folder.id)?;
         self.check_free(&internal, folder)?;
@@ -357,6 +358,9 @@ impl User<'_, '_> {
 
     /// How the user's own files are found on this server.
     fn home<'h>(&self, inbox: Option<&'h (MbEntry, Vec<u8>)>, userid: &'h [u8]) -> Home<'h> {
+        if self.site.naming.is_aside(userid) {
+            return Home::Named(userid);
+        }
         let was_new = self.selection.style == KeyStyle::Dbname;
         match inbox {
             Some((entry, id)) if self.site.style == KeyStyle::Dbname && !(was_new && entry.mbtype.legacy_dirs) => Home::Id(id),

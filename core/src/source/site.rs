@@ -296,31 +296,35 @@ impl Site {
         }
     }
 
-    /// Everybody who has a mailbox here, in order; shared mailboxes last.
+    /// Everybody who has a mailbox here, in order; shared mailboxes last. An entry that cannot be read counts, so that it is
+    /// reported; one whose name cannot be read is among the shared ones.
     pub async fn owners(&mut self, io: &Io) -> Result<Vec<Owner>, Error> {
-        self.owners_of(io, |_| true).await
+        let is_here = |value: &[u8]| mailboxes::parse(value).map_or(true, |entry| entry.is_local_mailbox());
+        self.owners_of(io, |name, value| is_here(value).then(|| name.map_or(Owner::Shared, MailboxName::owner))).await
     }
 
     /// Every user who has an INBOX here, in order.
     pub async fn users(&mut self, io: &Io) -> Result<Vec<Owner>, Error> {
-        self.owners_of(io, MailboxName::is_inbox).await
+        let is_here = |value: &[u8]| mailboxes::parse(value).is_ok_and(|entry| entry.is_local_mailbox());
+        self.owners_of(io, |name, value| name.filter(|name| name.is_inbox() && is_here(value)).map(MailboxName::owner)).await
     }
 
-    /// The owners of all mailboxes whose names are `wanted`.
-    async fn owners_of(&mut self, io: &Io, wanted: impl Fn(&MailboxName) -> bool) -> Result<Vec<Owner>, Error> {
+    /// The owners that `whose` tells of an entry: by its name, if that can be read, and its value.
+    async fn owners_of(
+        &mut self,
+        io: &Io,
+        whose: impl Fn(Option<&MailboxName>, &[u8]) -> Option<Owner>,
+    ) -> Result<Vec<Owner>, Error> {
         let mut owners = BTreeSet::new();
         let (naming, style) = (self.naming.clone(), self.style);
         let mut outcome = Outcome::default();
         for order in self.orders() {
             let walked = self
                 .mailboxes
-                .walk(io, *order, |key, value| {
-                    if let Ok(mailboxes::Key::Name(name)) = mailboxes::parse_key(&naming, style, key)
-                        && wanted(&name)
-                        && mailboxes::parse(value).is_ok_and(|entry| entry.is_local_mailbox())
-                    {
-                        owners.insert(name.owner());
-                    }
+                .walk(io, *order, |key, value| match mailboxes::parse_key(&naming, style, key) {
+                    Ok(mailboxes::Key::Name(name)) => owners.extend(whose(Some(&name), value)),
+                    Ok(_) => {}
+                    Err(_) => owners.extend(whose(None, value)),
                 })
                 .await;
             outcome.add(walked);
@@ -420,6 +424,9 @@ impl Site {
     /// How the owner's own files are found: by the uniqueid of the INBOX where that has its directory by uniqueid.
     fn home<'a>(&self, owner: &'a Owner, inbox: Option<Inbox<'a>>) -> Option<Home<'a>> {
         let Owner::User(userid) = owner else { return None };
+        if self.naming.is_aside(userid) {
+            return Some(Home::Named(userid));
+        }
         // By name they are found without an INBOX.
         let Some(Inbox { id, entry }) = inbox else {
             return (self.style == KeyStyle::Legacy).then_some(Home::Named(userid));

@@ -166,7 +166,7 @@ impl<'a> Exact<'a> {
             io,
             selection,
             client,
-            naming: Naming::default(),
+            naming: selection.naming.clone(),
             partition: None,
             replace: false,
             rehearse: false,
@@ -238,6 +238,7 @@ impl<'a> Exact<'a> {
                 Err(no) => report.notes.push(format!("which scripts are there is not told: {no}")),
             }
         }
+        self.read_userid_as_the_server().await?;
         let inbox = self.inbox();
         let mut names = Vec::from_iter(inbox.clone());
         let rows: Vec<(Vec<u8>, Vec<u8>)> = (0..self.selection.len())
@@ -275,6 +276,25 @@ impl<'a> Exact<'a> {
             if let Some(why) = self.ask_partition(&partition).await? {
                 return Err(Error::Refused(why));
             }
+        }
+        Ok(())
+    }
+
+    /// A userid with `@` is read as on the server from which the mail is, unless only the other name has a mailbox here.
+    async fn read_userid_as_the_server(&mut self) -> Result<(), Error> {
+        if !matches!(&self.selection.owner, Owner::User(userid) if userid.contains(&b'@')) {
+            return Ok(());
+        }
+        let other = self.naming.clone().with_whole_userids(!self.naming.has_whole_userids());
+        let own = self.inbox();
+        let here = core::mem::replace(&mut self.naming, other);
+        let names = [own, self.inbox()];
+        let asked: Vec<&[u8]> = names.iter().flatten().map(Vec::as_slice).collect();
+        let there = self.client.mailboxes(&asked, &[]).await?.unwrap_or_default();
+        let has = |name: &Option<Vec<u8>>| there.iter().any(|mailbox| name.as_ref() == Some(&mailbox.name));
+        // A server that reads the domain as its default one answers with the mailbox of another user.
+        if has(&names[0]) || !has(&names[1]) {
+            self.naming = here;
         }
         Ok(())
     }
