@@ -373,6 +373,33 @@ fn limits_are_saved_from_the_quota_database_that_the_server_has() {
     }
 }
 
+/// Subscriptions and seen states in an SQL database cannot be read: each run says so, saves the messages, and takes nothing from
+/// files of an earlier time, nor counts what it cannot see as gone.
+#[test]
+fn subscriptions_and_seen_states_in_an_sql_database_are_a_problem_and_what_was_left_over_is_not_read() {
+    let bench = bench();
+    let mut imap = bench.lab.login("anna");
+    imap.subscribe("INBOX");
+    bench.cylinder.backup_well("anna");
+    let before = saved(&bench, "meta/sub");
+    imap.subscribe("Work");
+    imap.logout();
+    let conf = bench.lab.outside(bench.lab.conf());
+    let text = fs::read_to_string(&conf).expect("imapd.conf");
+    for (option, name) in [("subscription_db", "meta/sub"), ("seenstate_db", "meta/seen")] {
+        fs::write(&conf, format!("{text}{option}: sql\n")).expect("imapd.conf");
+        for _ in 0..2 {
+            let told = told(&bench.cylinder.backup(&["anna"]), 3);
+            let what = problem(&told)["what"].as_str().unwrap_or_default().to_owned();
+            assert!(what.contains(&format!("{option}: sql: ")) && what.contains("cannot be saved"), "{what}");
+        }
+        if name == "meta/sub" {
+            assert_eq!(saved(&bench, name), before, "a file that the server does not use is in the archive");
+        }
+    }
+    has_all(&bench);
+}
+
 /// Limits in an SQL database cannot be read: each run says so, and saves the messages.
 #[test]
 fn limits_that_are_kept_in_an_sql_database_are_a_problem_and_the_messages_are_saved() {

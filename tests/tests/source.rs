@@ -290,3 +290,13 @@ fn a_list_of_mailboxes_that_the_server_keeps_elsewhere_is_not_read_from_what_was
         assert_eq!(is_told, code == 1, "{line}: {}", err(&said));
     }
 }
+
+/// It was called damaged.
+#[test]
+fn an_sqlite_file_in_the_place_of_mailboxes_db_is_not_supported_and_not_damaged() {
+    let file = [&b"SQLite format 3\0"[..], &[0; 8176]].concat();
+    let error = drive(&mut host_of(file), |io| async move { site(&io, Patience::default()).await.map(drop) }).finished();
+    let error = error.expect_err("no list of mailboxes");
+    assert!(matches!(error, Error::Refused(_)), "{error}");
+    assert!(error.to_string().contains("an SQLite database is not supported; convert it with cvt_cyrusdb"), "{error}");
+}

@@ -33,6 +33,7 @@ use crate::error::Error;
 use crate::escape::shown;
 use crate::io::{Event, Io, Place};
 use crate::source::MetaFile;
+use crate::source::site::kept_elsewhere;
 use crate::stock::annotations::push_string;
 use crate::time::{Civil, Time};
 use crate::view;
@@ -653,6 +654,9 @@ impl User<'_, '_> {
     async fn user_file(&mut self, home: Home<'_>, suffix: &str, userid: &[u8], data: &UserData) -> Result<(), Error> {
         let name = format!("meta/{suffix}");
         let Some(file) = data.files.iter().find(|file| file.name == name.as_bytes()) else { return Ok(()) };
+        if let Some(error) = kept_elsewhere(&self.site.conf, name.as_bytes()) {
+            return Err(error);
+        }
         let is_other = self.selection.style != self.site.style;
         let content = match suffix {
             // The form of its keys changed in 3.6.

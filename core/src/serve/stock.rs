@@ -12,6 +12,7 @@ use crate::source::capture::{Capture, STATE_MAX, capture_folder, read_state};
 use crate::source::lock::close;
 use crate::source::message::{self, Found, Lacking};
 use crate::source::pass::fill_tuples;
+use crate::source::site::kept_elsewhere;
 use crate::source::{Folder, MetaFile, State, StateKind, Tuple};
 use crate::stock::annotations;
 use crate::time::Time;
@@ -252,6 +253,9 @@ impl Session<'_> {
         let mut found = Vec::new();
         for known in ["seen", "sub"] {
             let full = format!("meta/{known}").into_bytes();
+            if kept_elsewhere(self.site.conf(), &full).is_some() {
+                continue;
+            }
             if let Some((name, place)) = files.iter().find(|(name, _)| *name == full).cloned() {
                 found.push((known, State { name, place, what: StateKind::File(Tuple::default()) }));
             }

@@ -12,7 +12,7 @@
 
 use super::lock::{self, Patience};
 use super::pass;
-use super::site::{FolderLock, LockPlan, Site};
+use super::site::{FolderLock, LockPlan, Site, kept_elsewhere};
 use super::{Ask, Folder, MetaFile, Pass, State, StateKind, Tuple};
 use crate::cyrus::names::Owner;
 use crate::cyrus::{header, index};
@@ -527,6 +527,9 @@ impl<'a> Work<'a> {
 
     /// The content of a user file, or what stands in a database for it.
     async fn state(&mut self, io: &Io, state: &State, until: Time) -> Result<Option<(Vec<u8>, Tuple)>, Error> {
+        if let Some(error) = kept_elsewhere(self.site.conf(), &state.name) {
+            return Err(error);
+        }
         let root = state.name.strip_prefix(pass::QUOTA).and_then(unpercent);
         match root.filter(|_| !self.site.has_quota_files()) {
             Some(root) => {

@@ -17,6 +17,9 @@ const BATCH_MAX: usize = 4096;
 /// Part of the hold limit after which a walk lets the lock go.
 const BATCH_HOLD_SHARE: i64 = 4;
 
+/// How an SQLite file begins, which `sql` of Cyrus can be (its file format, section 1.3).
+const SQLITE: &[u8] = b"SQLite format 3\0";
+
 /// One cyrusdb file.
 pub struct Database {
     place: Place,
@@ -247,6 +250,12 @@ impl Database {
                 Ok(db) => {
                     self.known = Some(Known { stat, pages, db });
                     return Ok(());
+                }
+                Err(Trouble::Damage(_)) if pages.page(0).is_some_and(|page| page.starts_with(SQLITE)) => {
+                    return Err(Error::Refused(alloc::format!(
+                        "{}: an SQLite database is not supported; convert it with cvt_cyrusdb, and change imapd.conf",
+                        self.place.shown()
+                    )));
                 }
                 Err(Trouble::Damage(damage)) => return Err(damage.into()),
                 Err(Trouble::Miss(miss)) => {

@@ -2,7 +2,7 @@
 //!
 //! The cost is a few pages of mailboxes.db and one stat for each metadata file. What must not come in: locks on mailboxes.
 
-use super::site::{Inbox, Site};
+use super::site::{Inbox, Site, kept_elsewhere};
 use super::{Ask, Folder, Pass, QUOTA_ROOTS_MAX, State, StateKind, Tuple};
 use crate::bytes::be32;
 use crate::cyrus::names::Owner;
@@ -28,7 +28,9 @@ pub async fn pass(site: &mut Site, io: &Io, owner: &Owner, ask: &Ask) -> Result<
     let inbox = inbox.or_else(|| ask.inbox.as_ref().map(|(id, entry)| Inbox { id: Some(id), entry }));
     let mut states = Vec::new();
     if !folders.is_empty() {
-        let mut candidates = site.user_files(owner, inbox)?;
+        let files = site.user_files(owner, inbox)?;
+        let (elsewhere, mut candidates): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|(name, _)| kept_elsewhere(site.conf(), name).is_some());
         let own = site.own_quota(owner)?.map(|(root, _)| root);
         let roots: BTreeSet<&[u8]> = ask.quota_roots.iter().chain(&own).map(|root| &root[..]).collect();
         if site.has_quota_files() {
@@ -42,6 +44,9 @@ pub async fn pass(site: &mut Site, io: &Io, owner: &Owner, ask: &Ask) -> Result<
             states = present_files(io, candidates).await?;
             states.extend(present_records(site, io, roots).await?);
         }
+        // Whatever was left over in the files: what the server uses cannot be read, and is reported when it is to be saved.
+        let unread = |(name, place)| State { name, place, what: StateKind::File(Tuple::default()) };
+        states.extend(elsewhere.into_iter().map(unread));
         if let Some(dir) = site.sieve_dir(owner, inbox)? {
             sieve(io, &dir, &mut states).await?;
         }

@@ -595,6 +595,25 @@ fn quotas(conf: &Conf, locking: Locking, patience: Patience) -> Quotas {
 /// Databases that are read. A server that keeps its lists elsewhere may have left files of these names that it uses no more.
 const BACKENDS: [&str; 4] = ["flat", "skiplist", "twom", "twoskip"];
 
+/// Why a user's file cannot be saved from, or restored into, the database of its kind that imapd.conf names; `None` if it can.
+/// A file that is there all the same is left over.
+pub fn kept_elsewhere(conf: &Conf, name: &[u8]) -> Option<Error> {
+    let (option, what) = match name {
+        b"meta/sub" => ("subscription_db", "subscriptions"),
+        b"meta/seen" => ("seenstate_db", "seen states"),
+        _ => return None,
+    };
+    let backend = conf.option(option)?;
+    let is_known = BACKENDS.iter().any(|known| backend.eq_ignore_ascii_case(known.as_bytes()));
+    (!is_known).then(|| {
+        Error::Refused(format!(
+            "imapd.conf: {option}: {}: {what} that are kept there cannot be saved or restored, expected one of {}",
+            shown(backend),
+            BACKENDS.join(", ")
+        ))
+    })
+}
+
 /// Refused if the server keeps its mailboxes or annotations in a database that cannot be read here.
 fn is_readable(conf: &Conf) -> Result<(), Error> {
     for option in ["mboxlist_db", "annotation_db"] {
