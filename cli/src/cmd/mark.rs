@@ -11,7 +11,7 @@ use cylinder_core::archive::record::Commit;
 use cylinder_core::archive::standing::Standing;
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
-use cylinder_core::store::{self, archive_dir};
+use cylinder_core::store::archive_dir;
 use cylinder_transport_local::Local;
 use serde_json::json;
 
@@ -22,11 +22,8 @@ pub fn acknowledge(args: &Acknowledge) -> Outcome {
     }
     let store = host::store(&args.store)?;
     let mut driver = host::store_driver(&store, 0);
-    let owners = if args.all {
-        host::run(&mut driver, |io| async move { store::owners(&io).await })?
-    } else {
-        args.users.iter().map(|word| host::owner(word)).collect()
-    };
+    let owners =
+        if args.all { host::everybody(&mut driver)? } else { args.users.iter().map(|word| host::owner(word)).collect() };
     let mut codes = Vec::new();
     for owner in owners {
         let who = owner_shown(&owner);

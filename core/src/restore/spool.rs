@@ -654,7 +654,7 @@ impl User<'_, '_> {
     async fn user_file(&mut self, home: Home<'_>, suffix: &str, userid: &[u8], data: &UserData) -> Result<(), Error> {
         let name = format!("meta/{suffix}");
         let Some(file) = data.files.iter().find(|file| file.name == name.as_bytes()) else { return Ok(()) };
-        if let Some(error) = kept_elsewhere(&self.site.conf, name.as_bytes()) {
+        if let Some(error) = kept_elsewhere(self.site.conf, name.as_bytes()) {
             return Err(error);
         }
         let is_other = self.selection.style != self.site.style;
