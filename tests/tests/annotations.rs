@@ -133,7 +133,8 @@ fn whatever_operation_fails_a_note_is_in_the_next_snapshot() {
                 world.kill();
             }
             later(&mut world, 100_000);
-            assert!(backup(&mut world).unwrap().is_clean());
+            // That a folder could not be read may have been an alarm, which stands.
+            assert_eq!(backup(&mut world).unwrap().problems_count, 0);
             assert_eq!(note_of(&mut world), notes[1], "operation {at}: {trouble:?}");
         }
     }

@@ -107,9 +107,13 @@ fn without_news_a_user_costs_two_round_trips_and_two_hundred_cost_twenty() {
     let server = address();
     let _server = Server::start(&store, &format!("tcp:{server}"));
     let (near, far) = (format!("tcp:{server}"), format!("tcp:{}", proxy(server)));
-    assert_eq!(run(&store, &near, &["--all"]).1, u64::from(USERS));
+    // An archive is of one source, and these are two names.
+    let beyond = Store::new();
+    for (store, from) in [(&store, &near), (&beyond, &far)] {
+        assert_eq!(run(store, from, &["--all"]).1, u64::from(USERS));
+    }
     for (whom, most) in [("u007", 2.0), ("--all", 20.0)] {
-        let ((here, none), (there, nothing)) = (run(&store, &near, &[whom]), run(&store, &far, &[whom]));
+        let ((here, none), (there, nothing)) = (run(&store, &near, &[whom]), run(&beyond, &far, &[whom]));
         assert_eq!((none, nothing), (0, 0));
         let trips = (there.as_secs_f64() - here.as_secs_f64()) / ROUND_TRIP.as_secs_f64();
         println!("{whom}: {trips:.2} round trips; {here:?} without the delay, {there:?} with it");
