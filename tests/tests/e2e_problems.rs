@@ -373,8 +373,8 @@ fn limits_are_saved_from_the_quota_database_that_the_server_has() {
     }
 }
 
-/// Subscriptions and seen states in an SQL database cannot be read: each run says so, saves the messages, and takes nothing from
-/// files of an earlier time, nor counts what it cannot see as gone.
+/// Subscriptions and seen states in an SQL database cannot be read: each run says so, saves the messages, and takes nothing
+/// from files of an earlier time, nor counts what it cannot see as gone.
 #[test]
 fn subscriptions_and_seen_states_in_an_sql_database_are_a_problem_and_what_was_left_over_is_not_read() {
     let bench = bench();
