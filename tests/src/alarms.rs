@@ -55,12 +55,15 @@ struct Server {
 #[derive(Default)]
 struct Model {
     home: Option<usize>,
-    /// Messages of the last snapshot, and whether it has a folder that is not deleted.
-    snapshot: Option<(usize, bool)>,
+    /// The INBOX of the last snapshot; inside, nothing if all folders were deleted then.
+    snapshot: Option<Option<Counted>>,
     gone: bool,
     open: BTreeSet<&'static str>,
     strangers: BTreeSet<usize>,
 }
+
+/// A folder's uniqueid, and its messages.
+type Counted = (String, usize);
 
 struct Life {
     servers: [Server; 2],
@@ -140,8 +143,11 @@ impl Life {
         self.servers[at].host.folders.contains_key(ANNA)
     }
 
-    fn messages(&self, at: usize) -> usize {
-        self.folders(at).map(|(_, folder)| folder.messages.iter().filter(|m| !m.unlinked).count()).sum()
+    /// Messages in INBOX, and in folders under delayed delete, each with the folder's uniqueid.
+    fn messages(&self, at: usize) -> (Option<Counted>, Vec<Counted>) {
+        let count = |folder: &Folder| (folder.id.clone(), folder.messages.iter().filter(|m| !m.unlinked).count());
+        let deleted = self.folders(at).filter(|(name, _)| name.starts_with("DELETED."));
+        (self.servers[at].host.folders.get(ANNA).map(count), deleted.map(|(_, folder)| count(folder)).collect())
     }
 
     fn deliver(&mut self, at: usize, count: usize) {
@@ -233,7 +239,8 @@ impl Life {
     }
 
     fn judge(&mut self, at: usize, adopt: bool, result: Result<Report, Error>, tally: &mut Tally) -> Result<(), String> {
-        let (live, messages, has) = (self.is_live(at), self.messages(at), self.folders(at).next().is_some());
+        let (live, has) = (self.is_live(at), self.folders(at).next().is_some());
+        let (inbox, deleted) = self.messages(at);
         let model = &mut self.model;
         let is_other = model.home.is_some_and(|home| home != at);
         if is_other && !adopt && model.strangers.contains(&at) {
@@ -248,7 +255,7 @@ impl Life {
             raised.insert("other");
         } else {
             tally.adopted += u64::from(is_other);
-            model.see(live, has, messages, &mut raised);
+            model.see(live, has, (inbox, &deleted), &mut raised);
             if is_other {
                 model.open.remove("other");
             }
@@ -281,10 +288,15 @@ impl Life {
 
 impl Model {
     /// A run of the archive's own source, which has so many messages.
-    fn see(&mut self, live: bool, has: bool, messages: usize, raised: &mut BTreeSet<&'static str>) {
-        let (before, was_live) = self.snapshot.unwrap_or((0, false));
+    fn see(&mut self, live: bool, has: bool, now: (Option<Counted>, &[Counted]), raised: &mut BTreeSet<&'static str>) {
+        let was_live = self.snapshot.as_ref().is_some_and(Option::is_some);
+        let (id, before) = self.snapshot.clone().flatten().unwrap_or_default();
+        let (own, here) = now.0.clone().unwrap_or_default();
+        // What was deleted with the folder that the last snapshot has is no loss.
+        let fewer = before.saturating_sub(if own == id { here } else { 0 });
+        let taken: usize = now.1.iter().filter(|(folder, _)| *folder == id).map(|(_, count)| *count.min(&fewer)).sum();
         match (live, self.gone) {
-            (true, false) if messages * 2 < before => drop(raised.insert("loss")),
+            (true, false) if (here + taken) * 2 < before => drop(raised.insert("loss")),
             (true, _) => self.gone = false,
             (false, false) if was_live || !has => {
                 raised.insert("vanished");
@@ -293,7 +305,7 @@ impl Model {
             (false, _) => {}
         }
         if has {
-            self.snapshot = Some((messages, live));
+            self.snapshot = Some(now.0);
         }
     }
 }

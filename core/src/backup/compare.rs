@@ -146,3 +146,56 @@ fn want(row: &FolderRow, folder: &Folder) -> Option<Want> {
         _ => Some(Want::Read),
     }
 }
+
+/// True if a folder of an archive is not one under delayed delete.
+pub(super) fn is_live(name: &[u8]) -> bool {
+    !name.starts_with(b"DELETED.")
+}
+
+/// Visible messages in the folders of the last snapshot that are not deleted, and how many messages are there now that account
+/// for them: visible ones in any such folder, and what a folder has expunged or has taken along under delayed delete, as far as
+/// it had more visible ones before. So neither who empties a folder nor Cyrus, which later unlinks what was expunged and removes
+/// what was deleted, makes a loss. Folders in `unread` do not count as there.
+pub(super) fn loss(old: &Table, next: &Table, unread: &BTreeSet<Vec<u8>>) -> (u64, u64) {
+    let live = old.folders.iter().filter(|row| is_live(&row.name));
+    let had: BTreeMap<&[u8], u64> = live.clone().map(|row| (&row.id[..], row.exists)).collect();
+    let before = live.fold(0u64, |sum, row| sum.saturating_add(row.exists));
+    let now = next.folders.iter().filter(|row| !unread.contains(&row.name)).fold(0u64, |sum, row| {
+        let (visible, hidden) = match is_live(&row.name) {
+            true => (row.exists, row.expunged),
+            false => (0, row.exists.saturating_add(row.expunged)),
+        };
+        let fewer = had.get(&row.id[..]).map_or(0, |had| had.saturating_sub(visible));
+        sum.saturating_add(visible).saturating_add(hidden.min(fewer))
+    });
+    (before, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(rows: &[(&str, &str, u64, u64)]) -> Table {
+        let row = |&(name, id, exists, expunged): &(&str, &str, u64, u64)| FolderRow {
+            name: name.into(),
+            id: id.into(),
+            exists,
+            expunged,
+            ..FolderRow::default()
+        };
+        Table { folders: rows.iter().map(row).collect(), ..Table::default() }
+    }
+
+    #[test]
+    fn what_somebody_deletes_is_accounted_for_and_what_the_disk_loses_is_not() {
+        let old = table(&[("INBOX", "i", 100, 5), ("INBOX.Work", "w", 50, 0), ("DELETED.Old.6B047E5B", "d", 70, 3)]);
+        let now = |rows| loss(&old, &table(rows), &BTreeSet::new());
+        assert_eq!(now(&[("INBOX", "i", 10, 95), ("INBOX.Work", "w", 50, 0)]), (150, 150), "expunged");
+        assert_eq!(now(&[("INBOX", "i", 100, 0), ("DELETED.Work.6B047E5C", "w", 50, 0)]), (150, 150), "a folder was deleted");
+        assert_eq!(now(&[("INBOX", "i", 0, 100), ("INBOX.New", "n", 100, 0), ("INBOX.Work", "w", 50, 0)]), (150, 250), "moved");
+        assert_eq!(now(&[("INBOX", "i", 100, 0), ("INBOX.Work", "w", 50, 0)]), (150, 150), "old ones were unlinked");
+        assert_eq!(now(&[("INBOX.Work", "w", 50, 900)]), (150, 50), "a folder is gone, and another one has expunged messages");
+        assert_eq!(now(&[("DELETED.Old.6B047E5B", "d", 70, 3)]), (150, 0), "what was deleted before stands for nothing");
+        assert_eq!(loss(&old, &old, &[b"INBOX".to_vec()].into()), (150, 50), "a folder could not be read");
+    }
+}

@@ -604,6 +604,7 @@ impl Run<'_, '_> {
             }
         }
         let (unseen, unseen_before) = self.failures(capture, &mut next.table);
+        let (before, now) = compare::loss(&self.old, &next.table, &unseen);
         next.table.folders.sort_by(|a, b| a.name.cmp(&b.name));
         next.table.folders.dedup_by(|a, b| a.name == b.name);
         self.links(writer, &mut next).await?;
@@ -612,7 +613,7 @@ impl Run<'_, '_> {
         self.report.messages = visible(&next.table);
         // Of a user who is gone, deleted folders expire; one who is back after that has what there is now.
         if self.standing.gone.is_none() && writer.head().commit.standing.gone.is_none() {
-            self.mass_loss(messages_of(&next.table).saturating_sub(unseen), unseen_before);
+            self.mass_loss(before.saturating_sub(unseen_before), now);
         }
         odd(&next.table).into_iter().for_each(|problem| self.report.problem(problem));
         let same = (&next.table.folders, &next.table.states, &next.table.lacking)
@@ -631,8 +632,8 @@ impl Run<'_, '_> {
     }
 
     /// Reports folders that could not be saved, and writes down that they lack. Of those that the archive has, the old state
-    /// stays; gives how many messages that has, and how many of them could not be seen by the last run either.
-    fn failures(&mut self, capture: &Capture, table: &mut Table) -> (u64, u64) {
+    /// stays; gives their names, and how many visible messages are in those that the last run could not read either.
+    fn failures(&mut self, capture: &Capture, table: &mut Table) -> (BTreeSet<Vec<u8>>, u64) {
         let pass = &capture.pass;
         let mut failures: Vec<(&[u8], Error, Lack)> = Vec::new();
         failures.extend(capture.failed.iter().map(|(name, error)| (&name[..], error.clone(), Lack::NotSaved)));
@@ -640,17 +641,16 @@ impl Run<'_, '_> {
         if compare::is_headless(pass) && !pass.unreadable.iter().any(|(name, _)| name == INBOX) {
             failures.push((INBOX, Error::Refused(String::from(HEADLESS)), Lack::NotSaved));
         }
-        let (mut unseen, mut unseen_before) = (0u64, 0u64);
+        let (mut unseen, mut unseen_before) = (BTreeSet::new(), 0u64);
         for (name, error, why) in failures {
             self.report.problem(Problem::Folder { folder: name.to_vec(), error });
             let id = pass.folders.iter().find(|folder| folder.name == name).and_then(|folder| folder.id.clone());
             table.lacking.push(LackingRow { name: name.to_vec(), why: why.clone(), id });
             if let Some(row) = self.stays(pass, name, table) {
-                let messages = row.exists.saturating_add(row.expunged);
-                unseen = unseen.saturating_add(messages);
-                if self.old.lacking.iter().any(|lack| lack.name == name && lack.why == why) {
-                    unseen_before = unseen_before.saturating_add(messages);
+                if self.old.lacking.iter().any(|lack| lack.name == name && lack.why == why) && compare::is_live(name) {
+                    unseen_before = unseen_before.saturating_add(row.exists);
                 }
+                unseen.insert(name.to_vec());
                 table.folders.push(row);
             }
         }
@@ -690,10 +690,9 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Compares the messages that the server has `now` with those of the last snapshot, but for those in folders that could not
-    /// be read then and cannot be read now: nobody should have to acknowledge one cause twice.
-    fn mass_loss(&mut self, now: u64, unseen_before: u64) {
-        let before = messages_of(&self.old).saturating_sub(unseen_before);
+    /// Compares the messages of the last snapshot with those of them that are accounted for `now` ([`compare::loss`]). Those in
+    /// folders that could not be read then and cannot be read now do not count: nobody should have to acknowledge one cause twice.
+    fn mass_loss(&mut self, before: u64, now: u64) {
         if now.saturating_mul(2) < before {
             self.raise(Cause::MassLoss, before, now);
         }
@@ -988,7 +987,6 @@ fn remembered(capture: &Capture, captured: &Captured, file: MetaFile, tuple: Opt
 
 const INBOX: &[u8] = b"INBOX";
 /// What names of deleted folders begin with.
-const DELETED: &[u8] = b"DELETED.";
 
 /// Why a user without an INBOX is a failure.
 const HEADLESS: &str = "mailboxes.db has no entry of it on this server, though the user has folders below it; \
@@ -1012,7 +1010,7 @@ fn is_elsewhere(source: &str, home: &str) -> Error {
 
 /// True if one of these folders is not deleted.
 fn has_live<'a>(mut names: impl Iterator<Item = &'a Vec<u8>>) -> bool {
-    names.any(|name| !name.starts_with(DELETED))
+    names.any(|name| compare::is_live(name))
 }
 
 // Tables come from an archive, and their numbers may be any.
