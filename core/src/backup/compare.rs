@@ -154,8 +154,8 @@ pub(super) fn is_live(name: &[u8]) -> bool {
 
 /// Visible messages in the folders of the last snapshot that are not deleted, and how many messages are there now that account
 /// for them: visible ones in any such folder, and what a folder has expunged or has taken along under delayed delete, as far as
-/// it had more visible ones before. So neither who empties a folder nor Cyrus, which later unlinks what was expunged and removes
-/// what was deleted, makes a loss. Folders in `unread` do not count as there.
+/// it had more visible ones before. So a user who empties a folder makes no loss, nor does Cyrus when it later unlinks what was
+/// expunged and removes what was deleted. Folders in `unread` do not count as there.
 pub(super) fn loss(old: &Table, next: &Table, unread: &BTreeSet<Vec<u8>>) -> (u64, u64) {
     let live = old.folders.iter().filter(|row| is_live(&row.name));
     let had: BTreeMap<&[u8], u64> = live.clone().map(|row| (&row.id[..], row.exists)).collect();

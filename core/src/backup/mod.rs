@@ -690,8 +690,8 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Compares the messages of the last snapshot with those of them that are accounted for `now` ([`compare::loss`]). Those in
-    /// folders that could not be read then and cannot be read now do not count: nobody should have to acknowledge one cause twice.
+    /// Compares the messages of the last snapshot with those of them that are accounted for `now` ([`compare::loss`]). Folders
+    /// that neither run could read do not count: nobody should have to acknowledge one cause twice.
     fn mass_loss(&mut self, before: u64, now: u64) {
         if now.saturating_mul(2) < before {
             self.raise(Cause::MassLoss, before, now);
@@ -986,7 +986,6 @@ fn remembered(capture: &Capture, captured: &Captured, file: MetaFile, tuple: Opt
 }
 
 const INBOX: &[u8] = b"INBOX";
-/// What names of deleted folders begin with.
 
 /// Why a user without an INBOX is a failure.
 const HEADLESS: &str = "mailboxes.db has no entry of it on this server, though the user has folders below it; \

@@ -341,17 +341,18 @@ impl World {
         Err(format!("nothing is said to be new, and snapshot {number} is none of the states {} to {}", span.0, span.1))
     }
 
-    /// An alarm comes when more than half of the messages are gone, and at no other time.
+    /// An alarm comes when more than half of the visible messages are gone and not expunged, and at no other time.
     fn raised_alarm(&self, n: usize, look: &Look, report: &Report, vanished: bool) -> Check {
         let mut newest = self.stores[n].kept.values().rev();
         let (Some(now), Some(before)) = (newest.next(), newest.next()) else { return Ok(()) };
         let (Some(now), Some(before)) = (&now.state, &before.state) else { return Ok(()) };
         // With how many messages a user comes back is no loss.
-        let is_loss = vanished || (!self.stores[n].gone && now.messages() * 2 < before.messages());
+        let (before, left) = (before.messages(), now.accounted(before));
+        let is_loss = vanished || (!self.stores[n].gone && left * 2 < before);
         // If the commit is of a run that was cut, it has the alarm.
         let is_new = look.snapshots.len() == 1 && report.problems_count == 0 && report.commit.is_some();
         match (is_loss, report.raised.first()) {
-            (true, None) if is_new => Err(format!("{} of {} messages, and no alarm", now.messages(), before.messages())),
+            (true, None) if is_new => Err(format!("{left} of {before} messages, and no alarm")),
             (false, Some(alarm)) if is_new => Err(format!("a false alarm: {alarm:?}")),
             _ => Ok(()),
         }

@@ -28,6 +28,8 @@ pub struct FolderState {
     pub header_sha1: Guid,
     /// UIDs and SHA-1s of the messages that have files.
     pub bodies: Vec<(u32, Guid)>,
+    /// How many of them are expunged.
+    expunged: usize,
     /// SHA-1 of its annotations, as lines.
     pub annotations: Option<Guid>,
 }
@@ -41,10 +43,26 @@ pub struct State {
     pub files: BTreeMap<Vec<u8>, Guid>,
 }
 
+impl FolderState {
+    fn visible(&self) -> usize {
+        self.bodies.len() - self.expunged
+    }
+}
+
 impl State {
-    /// Messages, those in several folders counted in each.
+    /// Visible messages, those in several folders counted in each.
     pub fn messages(&self) -> usize {
-        self.folders.values().map(|folder| folder.bodies.len()).sum()
+        self.folders.values().map(|folder| folder.visible()).sum()
+    }
+
+    /// How many visible messages of `before` are accounted for: visible ones, and those that their folder has
+    /// expunged since.
+    pub fn accounted(&self, before: &State) -> usize {
+        let account = |folder: &Rc<FolderState>| {
+            let had = before.folders.values().find(|old| old.id == folder.id).map_or(0, |old| old.visible());
+            folder.visible() + folder.expunged.min(had.saturating_sub(folder.visible()))
+        };
+        self.folders.values().map(account).sum()
     }
 
     /// SHA-1s of all messages that have files.
@@ -337,6 +355,7 @@ impl Past {
             index,
             header_sha1: Guid::of(&header),
             bodies: folder.messages.iter().filter(|m| !m.unlinked).map(|m| (m.uid, m.guid)).collect(),
+            expunged: folder.messages.iter().filter(|m| m.expunged && !m.unlinked).count(),
             annotations,
         })
     }
