@@ -24,7 +24,8 @@ pub fn text(who: &str, alarm: &Alarm, report: &Report) -> String {
     let what = match &alarm.cause {
         Cause::Vanished if report.gone.is_none() => format!("the server had no mailbox of this user; it has one again{since}"),
         Cause::Vanished => format!(
-            "the server has no mailbox of this user any more, or only deleted ones{since}; the archive keeps {before}. Is the server's disk mounted?"
+            "the server no longer has a mailbox of this user, or only deleted ones{since}; the archive keeps {before}. If the user \
+             should be there, check that the server's disk is mounted"
         ),
         Cause::MassLoss => {
             format!("{} of {before} were left{since}; what is there was saved, and the archive keeps the rest", alarm.after)

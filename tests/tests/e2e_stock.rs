@@ -16,6 +16,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -286,19 +287,20 @@ fn a_flag_that_changes_in_the_second_of_the_copy_is_found() {
     }
 }
 
-/// Lets a server of ours look like a backupcyrusd: the greeting never reaches it.
-fn disguise(address: String) -> (String, Vec<u8>) {
+/// Lets a server of ours look like a backupcyrusd: the greeting never reaches it. As long as `dies_at` says so, the connection
+/// ends where the folders of this user are asked for.
+fn disguise(address: String, dies_at: &Arc<Mutex<Option<&'static str>>>) -> (String, Vec<u8>) {
     let mut name = Vec::new();
     let mut probe = TcpStream::connect(&address).expect("a server");
     probe.write_all(b"META - -\n").expect("a request");
     BufReader::new(&probe).read_until(b'\n', &mut name).expect("an answer");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let here = listener.local_addr().expect("an address").to_string();
-    let refusal = name.clone();
+    let (refusal, dies_at) = (name.clone(), dies_at.clone());
     thread::spawn(move || {
         for client in listener.incoming() {
             let (client, server) = (client.expect("a client"), TcpStream::connect(&address).expect("a server"));
-            let refusal = refusal.clone();
+            let (refusal, dies_at) = (refusal.clone(), dies_at.clone());
             thread::spawn(move || {
                 let mut requests = BufReader::new(client.try_clone().expect("a socket"));
                 let mut greeting = String::new();
@@ -312,12 +314,69 @@ fn disguise(address: String) -> (String, Vec<u8>) {
                     let _ = std::io::copy(&mut answers, &mut down);
                     let _ = down.shutdown(std::net::Shutdown::Both);
                 });
-                let _ = std::io::copy(&mut requests, &mut up);
+                let mut line = Vec::new();
+                while requests.read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
+                    let user = *dies_at.lock().expect("no thread panicked");
+                    if user.is_some_and(|user| {
+                        line.starts_with(b"FMULTISTATUS ") && line.ends_with(format!(" {user}\n").as_bytes())
+                    }) {
+                        let _ = up.shutdown(std::net::Shutdown::Both);
+                        return;
+                    }
+                    let _ = up.write_all(&line);
+                    line.clear();
+                }
                 let _ = up.shutdown(std::net::Shutdown::Write);
             });
         }
     });
     (here, name)
+}
+
+/// A backup of everybody over the stock dialect.
+fn pull_all(cylinder: &Cylinder, from: &str, options: &[&str]) -> cylinder_tests::cli::Ran {
+    let mut command = Command::new(binary());
+    command.args(["backup", "--all", "--json", "--from", from, "--store"]).arg(cylinder.store()).args(options);
+    Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())).end()
+}
+
+#[test]
+fn one_user_at_whom_a_stock_server_dies_stops_nobody() {
+    let lab = Lab::start(Version::V3_6, &[("delete_mode", "immediate")]);
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    let _server = Server::start(&lab, &format!("tcp:127.0.0.1:{port}"));
+    let dies_at = Arc::default();
+    let (address, _) = disguise(format!("127.0.0.1:{port}"), &dies_at);
+    let (from, cylinder) = (format!("tcp:{address}"), Cylinder::new(&lab));
+    for user in ["bob", "carl", "eve"] {
+        append_many(&mut lab.new_user(user), "INBOX", 0, 3);
+    }
+    let first = pull_all(&cylinder, &from, &[]);
+    assert_eq!((first.exit, first.user("eve")["messages"].as_u64()), (0, Some(3)), "{first:?}");
+
+    // Somebody left and somebody came, so it is asked who that may be, too.
+    let mut admin = lab.login("cyrus");
+    admin.set_acl("user/eve", "cyrus", "lrswipkxtecdan");
+    admin.delete("user/eve");
+    append_many(&mut lab.new_user("anna"), "INBOX", 0, 3);
+    *dies_at.lock().expect("no thread panicked") = Some("anna");
+    for (night, options) in [&["--jobs", "1"][..], &[]].into_iter().enumerate() {
+        for user in ["bob", "carl"] {
+            let at = 10 * night as u32 + 10;
+            append_many(&mut lab.login(user), "INBOX", at, at + 1);
+        }
+        let ran = pull_all(&cylinder, &from, options);
+        // That eve is gone stands as an alarm.
+        assert_eq!((ran.exit, ran.user("eve")["exit"].as_u64()), (3, Some(3)), "{ran:?}");
+        for user in ["bob", "carl"] {
+            assert_eq!(ran.user(user)["messages_added"], 1, "{options:?}: {ran:?}");
+        }
+        let error = ran.user("anna")["error"].to_string();
+        assert!(error.contains("connection"), "{ran:?}");
+        assert!(!cylinder.has_archive("anna"), "{ran:?}");
+    }
+    *dies_at.lock().expect("no thread panicked") = None;
+    assert_eq!(pull_all(&cylinder, &from, &[]).user("anna")["messages"], 3);
 }
 
 /// A backup over the stock dialect that must succeed.
@@ -338,7 +397,7 @@ fn our_client_backs_up_over_the_stock_dialect_in_every_namespace() {
         let lab = Lab::start(Version::V3_6, &options);
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
         let _server = Server::start(&lab, &format!("tcp:127.0.0.1:{port}"));
-        let (address, name) = disguise(format!("127.0.0.1:{port}"));
+        let (address, name) = disguise(format!("127.0.0.1:{port}"), &Arc::default());
         assert!(name.starts_with(b"NO iam "), "{}", name.escape_ascii());
         let from = format!("tcp:{address}");
         for user in users(namespace) {

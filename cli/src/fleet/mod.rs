@@ -47,6 +47,8 @@ use std::time::{Duration, Instant};
 pub const STALL: Span = Span::from_secs(180);
 /// The first pause before a source is tried again, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Users in a row in whose midst the connection ended until the fault counts as the source's own.
+const BROKEN_MAX: u32 = 16;
 /// How often a worker without work looks for some.
 const LOOK: Duration = Duration::from_millis(100);
 /// How often the ledger is written.
@@ -110,6 +112,18 @@ struct SourceState {
     given_up: bool,
     /// Users in whose midst the connection was lost, once.
     struck: BTreeSet<Owner>,
+    /// Users whose INBOX cannot be asked for: the connection was lost over it.
+    unasked: BTreeSet<Owner>,
+    /// How often in a row the connection was lost in the midst of a user.
+    broken: u32,
+}
+
+impl SourceState {
+    /// The connection was lost in the midst of a user. False if that happens so often that the source is at fault.
+    fn is_of_user(&mut self) -> bool {
+        self.broken = self.broken.saturating_add(1);
+        self.broken <= BROKEN_MAX
+    }
 }
 
 struct State {
@@ -241,12 +255,12 @@ impl Fleet<'_> {
     /// Works on one source until it has no more users, or is gone.
     fn take_up(&self, at: usize, locals: &mut BTreeMap<usize, (Local, Site)>) {
         let source = &self.plan.sources[at];
-        let mut queue = Users { fleet: self, at, source, did: false, code: 0 };
+        let mut queue = Users { fleet: self, at, source, did: false, of_user: false, code: 0 };
         let result = match &source.from {
             From::Local(host) => self.local(host, &mut queue, locals),
             From::Peer { name, ssh } => self.remote(name, ssh, &mut queue),
         };
-        let did = queue.did;
+        let (did, of_user) = (queue.did, queue.of_user);
         let mut state = self.state();
         let its = &mut state.sources[at];
         its.active -= 1;
@@ -254,6 +268,8 @@ impl Fleet<'_> {
         match result {
             Ok(()) => its.failures = 0,
             Err(_) if self.is_over() => {}
+            // It was told of the user, and the source answers.
+            Err(_) if of_user => its.failures = 0,
             Err(error) => {
                 its.failures = if did { 1 } else { its.failures + 1 };
                 self.failed(&mut state, at, error);
@@ -427,6 +443,8 @@ struct Users<'a> {
     source: &'a Source,
     /// A user was done on this connection.
     did: bool,
+    /// The connection was lost over one user, who was told of or is left out.
+    of_user: bool,
     /// Where the code stands of the user who was done last.
     code: usize,
 }
@@ -438,11 +456,17 @@ impl Users<'_> {
     }
 
     /// Puts whoever is to be backed up into the queue, those first who have waited longest.
-    async fn listed(&self, io: &Io, origin: &mut Origin<'_>, owners: Vec<Owner>) -> Result<(), Error> {
+    async fn listed(&mut self, io: &Io, origin: &mut Origin<'_>, owners: Vec<Owner>) -> Result<(), Error> {
         let owners: Vec<Owner> = owners.into_iter().filter(|owner| self.source.takes(owner)).collect();
         self.fleet.state().found.extend(owners.iter().cloned());
         let mut vanished = self.fleet.vanished(io, self.at).await?;
-        self.fleet.renamed(io, origin, &owners, &mut vanished).await?;
+        let result = self.fleet.renamed(io, origin, self.at, &owners, &mut vanished).await;
+        if let Err(error) = result {
+            // Whoever it was is not asked again; the others are, over a new connection.
+            let mut state = self.fleet.state();
+            self.of_user = matches!(error, Error::Peer { .. }) && state.sources[self.at].is_of_user();
+            return Err(error);
+        }
         let mut all = owners;
         let mut state = self.fleet.state();
         state.sum.gone += vanished.iter().filter(|(_, is_gone)| *is_gone).count() as u64;
@@ -483,12 +507,18 @@ impl Queue for Users<'_> {
     fn done(&mut self, owner: &Owner, result: Result<Report, Error>) {
         let mut state = self.fleet.state();
         let lost = matches!(result, Err(Error::Peer { .. }));
+        let (its, retries) = (&mut state.sources[self.at], self.fleet.plan.retries);
+        let is_of_user = lost && its.is_of_user();
         // Once it may have been the connection; twice it may be the user, who must not keep the others waiting.
-        if lost && state.sources[self.at].struck.insert(owner.clone()) {
-            state.sources[self.at].queue.push_front(owner.clone());
+        if lost && retries > 0 && its.struck.insert(owner.clone()) {
+            its.queue.push_front(owner.clone());
+            self.did |= is_of_user;
             return;
         }
-        self.did |= !lost;
+        if !lost {
+            its.broken = 0;
+        }
+        (self.did, self.of_user) = (self.did || !lost, is_of_user);
         self.code = state.sum.codes.len();
         state.sum.codes.push(match &result {
             Ok(report) => Exit::of_report(report),

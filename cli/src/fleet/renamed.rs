@@ -16,11 +16,13 @@ const INBOX: &[u8] = b"INBOX";
 
 impl Fleet<'_> {
     /// Moves the archives of those in `vanished` who are in `owners` under another name, as the uniqueid of INBOX tells, and
-    /// takes them out of `vanished`. Costs nothing unless some went and some came.
+    /// takes them out of `vanished`. Costs nothing unless some went and some came. If the connection is lost over one of them,
+    /// that is the error, and the next call does not ask for that one.
     pub(super) async fn renamed(
         &self,
         io: &Io,
         origin: &mut Origin<'_>,
+        at: usize,
         owners: &[Owner],
         vanished: &mut Vec<(Owner, bool)>,
     ) -> Result<(), Error> {
@@ -30,7 +32,7 @@ impl Fleet<'_> {
         let mut came = Vec::new();
         for owner in owners {
             let dir = archive_dir(owner)?;
-            if matches!(io.stat(&dir).await, Err(Fault::NotFound)) {
+            if matches!(io.stat(&dir).await, Err(Fault::NotFound)) && !self.state().sources[at].unasked.contains(owner) {
                 came.push(owner);
             }
         }
@@ -45,7 +47,14 @@ impl Fleet<'_> {
         }
         for owner in came {
             // Whatever cannot be read now is told by the user's own run.
-            let Ok(pass) = origin.pass(io, owner, &Ask::default()).await else { continue };
+            let pass = match origin.pass(io, owner, &Ask::default()).await {
+                Ok(pass) => pass,
+                Err(error @ Error::Peer { .. }) => {
+                    self.state().sources[at].unasked.insert(owner.clone());
+                    return Err(error);
+                }
+                Err(_) => continue,
+            };
             let id = pass.folders.into_iter().find(|folder| folder.name == INBOX).and_then(|folder| folder.id);
             let Some(from) = id.and_then(|id| by_id.remove(&id)) else { continue };
             let (old, new) = (from.shown(), owner.shown());
