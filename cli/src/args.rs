@@ -496,8 +496,9 @@ pub struct Replay {
 #[argh(
     subcommand,
     name = "restore",
-    note = "A time is a date with or without time of day, `yesterday`, `last tuesday`, `3 days ago`; a day means its end (for --since \
-            its start), in the time zone of this host. {command_name} returns 0 if all is there, 3 if something is not."
+    note = "A time is a date with or without time of day, `yesterday 12:00`, `last tuesday`, `last week`, `7d` (7 days ago) or \
+            `now`; without an offset such as Z or +01:00 in the time zone of this host. A day means its end (for --since its \
+            start). {command_name} returns 0 if all is there, 3 if something is not."
 )]
 pub struct Restore {
     /// userid, %shared for the mailboxes that belong to no user; then folders, such as INBOX or INBOX.Sent

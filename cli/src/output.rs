@@ -80,6 +80,12 @@ pub fn time(t: Time) -> String {
     Civil::from_time(t).to_string()
 }
 
+/// The same to `digits` places of the second.
+pub fn time_to(t: Time, digits: usize) -> String {
+    let (whole, fraction) = (time(t), format!("{:09}", t.subsec_ns()));
+    if digits == 0 { whole } else { format!("{}.{}Z", whole.trim_end_matches('Z'), &fraction[..digits.min(9)]) }
+}
+
 /// Date and time in UTC as RFC 3339 has it, for JSON.
 pub fn rfc3339(t: Time) -> String {
     time(t).replacen(' ', "T", 1)

@@ -40,27 +40,41 @@ pub async fn snapshots(reader: &Reader) -> Result<Vec<CommitAt>, Error> {
     Ok(found)
 }
 
-/// The snapshot that is meant. Refused if there is none.
+/// The snapshot that is meant. Refused if there is none. By time it is the one that was made last of those that are not later,
+/// also where a clock was put back between two of them, so that each is found by its own time.
 pub async fn snapshot(reader: &Reader, when: When) -> Result<CommitAt, Error> {
     let mut at = Some(reader.head().clone());
+    let mut found: Option<CommitAt> = None;
     while let Some(commit) = at {
-        let meant = match when {
+        let (number, made) = (commit.commit.number, commit.commit.time);
+        let is_meant = match when {
             When::Newest => true,
-            When::Number(n) => commit.commit.number == n,
-            When::Time(time) => commit.commit.time <= time,
+            When::Number(n) => number == n,
+            When::Time(time) => made <= time && found.as_ref().is_none_or(|found| found.commit.time < made),
         };
-        if meant && commit.commit.kind == CommitKind::Snapshot {
-            return Ok(commit);
+        let previous = reader.previous(&commit).await;
+        if is_meant && commit.commit.kind == CommitKind::Snapshot {
+            if !matches!(when, When::Time(_)) {
+                return Ok(commit);
+            }
+            found = Some(commit);
         }
-        at = reader.previous(&commit).await?;
+        at = match previous {
+            Ok(previous) => previous,
+            // What is older than the damage is no better than what was found.
+            Err(_) if found.is_some() => break,
+            Err(error) => return Err(error),
+        };
     }
-    Err(Error::Refused(match when {
-        When::Newest => String::from("the archive has no complete snapshot yet; `cylinder backup` goes on with the first"),
-        When::Number(n) => format!("there is no snapshot {n}; `cylinder log` lists them"),
-        When::Time(time) => {
-            format!("there is no snapshot as old as {}; `cylinder log` lists them", crate::time::Civil::from_time(time))
-        }
-    }))
+    found.ok_or_else(|| {
+        Error::Refused(match when {
+            When::Newest => String::from("the archive has no complete snapshot yet; `cylinder backup` goes on with the first"),
+            When::Number(n) => format!("there is no snapshot {n}; `cylinder log` lists them"),
+            When::Time(time) => {
+                format!("there is no snapshot as old as {}; `cylinder log` lists them", crate::time::Civil::from_time(time))
+            }
+        })
+    })
 }
 
 /// One message of a folder.

@@ -2,12 +2,13 @@
 
 use crate::exit;
 use crate::host::{self, Trouble};
-use crate::when;
+use crate::when::{self, Edge};
 use cylinder_core::archive::read::Reader;
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::{Error, Fault};
 use cylinder_core::io::{Event, Io, Place};
 use cylinder_core::store::archive_dir;
+use cylinder_core::time::Time;
 use cylinder_core::view::When;
 use cylinder_transport_local::Local;
 
@@ -76,5 +77,22 @@ pub async fn open_to_write(io: &Io, owner: &Owner, dir: &Place) -> Result<Reader
 
 /// The snapshot that an option names; the newest without one.
 pub fn at(option: &Option<String>) -> Result<When, Trouble> {
-    option.as_ref().map_or(Ok(When::Newest), |text| when::parse(text).map_err(Trouble::Usage))
+    let Some(text) = option else { return Ok(When::Newest) };
+    let (when, note) = when::parse(text).map_err(Trouble::Usage)?;
+    tell(note);
+    Ok(when)
+}
+
+/// The point in time that an option names.
+pub fn moment(option: &str, text: &str, edge: Edge) -> Result<Time, Trouble> {
+    let moment = when::point(text, edge).map_err(|error| Trouble::Usage(format!("--{option}: {error}")))?;
+    tell(moment.note);
+    Ok(moment.time)
+}
+
+/// Says how a time without an offset was read.
+fn tell(note: Option<String>) {
+    if let Some(note) = note {
+        eprintln!("cylinder: {note}");
+    }
 }

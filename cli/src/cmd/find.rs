@@ -1,13 +1,13 @@
 //! `cylinder find`
 
-use super::archive::{at, open};
+use super::archive::{at, moment, open};
 use crate::args::Find as Args;
 use crate::exit::Exit;
 use crate::fleet::plan::bytes;
 use crate::headers::{self, Term, Top};
 use crate::host::{self, Outcome, Trouble, owner_shown};
 use crate::output::{self, OutputError, count};
-use crate::when;
+use crate::when::Edge;
 use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
 use cylinder_core::escape::{Shown, shown};
@@ -84,7 +84,8 @@ impl Search {
             (true, None) => Scope::Ever,
             (false, when) => Scope::At(at(when)?),
         };
-        let time = |option: &Option<String>| option.as_ref().map(|text| when::since(text).map_err(Trouble::Usage)).transpose();
+        let time =
+            |name: &str, option: &Option<String>| option.as_ref().map(|text| moment(name, text, Edge::Start)).transpose();
         let size = |option: &Option<String>| {
             let bad = |text| Trouble::Usage(format!("`{text}` is no number of bytes such as 1000, 500kB or 2MB"));
             option.as_ref().map(|text| bytes(text).ok_or_else(|| bad(text))).transpose()
@@ -95,8 +96,8 @@ impl Search {
         };
         let query = Query {
             guid: args.guid.as_ref().map(guid).transpose()?,
-            since: time(&args.since)?,
-            before: time(&args.before)?,
+            since: time("since", &args.since)?,
+            before: time("before", &args.before)?,
             larger: size(&args.larger)?,
             smaller: size(&args.smaller)?,
             expunged: args.expunged,

@@ -12,6 +12,7 @@ use cylinder_core::compact::survey;
 use cylinder_core::error::Error;
 use cylinder_core::guid::Guid;
 use cylinder_core::lacking::{self, Lacking};
+use cylinder_core::time::Time;
 use cylinder_core::view;
 use serde_json::json;
 
@@ -24,6 +25,8 @@ struct Counted {
     folders: u64,
     messages: u64,
     lacking: Vec<Lacking>,
+    /// Places of the second that its time is told to: as many as tell it from all others.
+    digits: usize,
 }
 
 /// Lists the snapshots of a user, newest first; or tells of the head of the chain.
@@ -47,20 +50,34 @@ pub fn run(args: &Log) -> Outcome {
 
 async fn counted(reader: &Reader) -> Result<Vec<Counted>, Error> {
     let mut all = Vec::new();
-    for at in view::snapshots(reader).await? {
+    let snapshots = view::snapshots(reader).await?;
+    let times: Vec<Time> = snapshots.iter().map(|at| at.commit.time).collect();
+    for at in snapshots {
         let table = reader.table(&at).await?;
         let messages = table.folders.iter().fold(0u64, |sum, row| sum.saturating_add(row.exists));
         let lacking = lacking::read(reader, &table).await?;
-        all.push(Counted { at, folders: table.folders.len() as u64, messages, lacking });
+        let digits = digits(at.commit.time, &times);
+        all.push(Counted { at, folders: table.folders.len() as u64, messages, lacking, digits });
     }
     Ok(all)
 }
 
-fn tell(args: &Log, Counted { at, folders, messages, lacking }: &Counted) -> Result<(), OutputError> {
+/// The fewest places of the second with which `--at` takes the snapshot of this time, and none of the others.
+fn digits(time: Time, all: &[Time]) -> usize {
+    let is_enough = |digits: &usize| {
+        let unit = 10i64.pow(9 - *digits as u32);
+        let end = time.0.div_euclid(unit).saturating_mul(unit).saturating_add(unit - 1);
+        !all.iter().any(|other| *other > time && other.0 <= end)
+    };
+    [0, 3, 6].into_iter().find(is_enough).unwrap_or(9)
+}
+
+fn tell(args: &Log, Counted { at, folders, messages, lacking, digits }: &Counted) -> Result<(), OutputError> {
     let c = &at.commit;
+    let time = output::time_to(c.time, *digits);
     if args.json {
         return output::json(&json!({
-            "snapshot": c.number, "time": output::rfc3339(c.time), "source": c.source, "cyrus": c.cyrus,
+            "snapshot": c.number, "time": time.replacen(' ', "T", 1), "source": c.source, "cyrus": c.cyrus,
             "folders": folders, "messages": messages,
             "messages_added": c.added_messages, "bytes_added": c.added_raw,
             "messages_stored": c.total_messages, "bytes_stored": c.total_raw,
@@ -78,7 +95,7 @@ fn tell(args: &Log, Counted { at, folders, messages, lacking }: &Counted) -> Res
     }
     let (added, bytes) = (count(c.added_messages, "message"), size(c.added_raw));
     let (messages, folders) = (count(*messages, "message"), count(*folders, "folder"));
-    let mut line = format!("{:>6}  {}  +{added}, {bytes}; {messages} in {folders}", c.number, output::time(c.time));
+    let mut line = format!("{:>6}  {time}  +{added}, {bytes}; {messages} in {folders}", c.number);
     for alarm in &c.standing.alarms {
         line += &format!("  ALARM: {}", alarm::short(alarm));
     }

@@ -7,7 +7,7 @@ mod running;
 mod spool;
 mod stream;
 
-use super::archive::{at, read_with};
+use super::archive::{at, moment, read_with};
 use super::deliver;
 use crate::args::Restore;
 use crate::exit::Exit;
@@ -114,7 +114,7 @@ fn tell_snapshot(args: &Restore, when: When, selection: &Selection<'_>) {
     let asked = match when {
         When::Newest => String::from("the newest"),
         When::Number(_) => String::from("as asked for"),
-        When::Time(time) => format!("the newest that is not later than {} ({})", when::shown(time), when::zone()),
+        When::Time(time) => format!("the newest that is not later than {}", when::shown(time)),
     };
     let commit = &selection.at.commit;
     let owner = host::owner_shown(&selection.owner);
@@ -214,17 +214,14 @@ fn scope(args: &Restore, folders: &[String]) -> Result<Scope, Trouble> {
 
 /// Which messages of these folders.
 fn wish(args: &Restore, scope: Scope) -> Result<Wish, Trouble> {
-    let time = |option: &str, text: &Option<String>, edge| {
-        let read = |text: &String| when::point(text, edge).map_err(|e| Trouble::Usage(format!("--{option}: {e}")));
-        text.as_ref().map(read).transpose()
-    };
+    let time = |option: &str, text: &Option<String>, edge| text.as_ref().map(|text| moment(option, text, edge)).transpose();
     let guid = |text: &String| {
         let bad = || Trouble::Usage(format!("--guid {text}: expected 40 hexadecimal digits"));
         Guid::from_hex(text.as_bytes()).ok_or_else(bad)
     };
     let mut wish = Wish::new(scope);
     wish.since = time("since", &args.since, Edge::Start)?;
-    wish.until = time("until", &args.until, Edge::End)?;
+    wish.until = time("until", &args.until, Edge::Before)?;
     wish.guids = args.guid.iter().map(guid).collect::<Result<_, _>>()?;
     wish.message_ids = args.message_id.iter().map(|id| bare_id(id.as_bytes()).to_vec()).collect();
     if args.only_deleted {
