@@ -371,7 +371,7 @@ pub struct List {
     #[argh(positional)]
     pub user: String,
 
-    /// folder, such as INBOX or INBOX.Sent
+    /// folder, such as INBOX, INBOX.Sent, or Sent as the server shows it
     #[argh(positional)]
     pub folder: Option<String>,
 
@@ -501,7 +501,8 @@ pub struct Replay {
             start). {command_name} returns 0 if all is there, 3 if something is not."
 )]
 pub struct Restore {
-    /// userid, %shared for the mailboxes that belong to no user; then folders, such as INBOX or INBOX.Sent
+    /// userid, %shared for the mailboxes that belong to no user; then folders, such as INBOX, INBOX.Sent, or Sent as the
+    /// server shows it
     #[argh(positional)]
     pub words: Vec<String>,
 

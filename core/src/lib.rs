@@ -35,6 +35,7 @@ pub mod lacking;
 pub mod lines;
 pub mod lost;
 pub mod marker;
+pub mod named;
 pub mod pull;
 pub mod repair;
 pub mod restore;

@@ -555,6 +555,8 @@ pub fn agrees_in_folder(cylinder: &Cylinder, imap: &mut Imap, user: &str, extern
     let told = (folder.exists, folder.uidvalidity, folder.highestmodseq, folder.missing);
     assert_eq!(told, (status.messages, status.uidvalidity, status.highestmodseq, 0), "{user}: {external}");
     let archived = cylinder.messages(user, &folder.name, false);
+    let by_name = cylinder.messages(user, external, false);
+    assert_eq!(format!("{by_name:?}"), format!("{archived:?}"), "{user}: {external}: the server's name is another folder's");
     let messages: Vec<&Message> = archived.iter().map(|l| &l.message).collect();
     let expected = imap.fetch(external);
     assert_eq!(messages, expected.iter().collect::<Vec<_>>(), "{user}: {external}");

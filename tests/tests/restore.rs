@@ -643,6 +643,28 @@ fn a_command_line_that_makes_no_sense_is_refused() {
     run_for(&mut store.command(&["restore", "nobody", "--all", "--tar"]), 1);
 }
 
+#[test]
+fn a_folder_is_understood_as_the_server_shows_it_and_the_nearest_names_are_offered() {
+    let store = sample_store();
+    let of = |name: &str| out(&run_for(&mut store.command(&["restore", "anna", name, "--dir", "x", "--dry-run"]), 0));
+    let listed = |name: &str| out(&run_for(&mut store.command(&["list", "anna", name]), 0));
+    for name in ["Sent", "INBOX/Sent", "user/anna/Sent", "user.anna.Sent", "inbox.Sent"] {
+        assert_eq!((listed(name), of(name)), (listed("INBOX.Sent"), of("INBOX.Sent")), "{name}");
+        let uid = format!("{name}/1");
+        let shown = |word: &str| run_for(&mut store.command(&["show", "anna", word]), 0).stdout;
+        assert_eq!(shown(&uid), shown("INBOX.Sent/1"), "{name}");
+    }
+    for words in
+        [&["list", "anna", "sent"][..], &["show", "anna", "sent/1"], &["restore", "anna", "--subtree", "sent", "--tar"]]
+    {
+        let error = err(&run_for(&mut store.command(words), 1));
+        assert!(
+            error.contains("no folder `sent` in snapshot 1") && error.contains("the nearest name is `INBOX.Sent`"),
+            "{error}"
+        );
+    }
+}
+
 /// A folder of a forged archive: one message, and an index that names it.
 fn forged_folder(forge: &mut Forge, name: &[u8], id: &str, index: &[u8], header: &[u8]) -> FolderRow {
     let mut row = FolderRow { name: name.to_vec(), id: id.as_bytes().to_vec(), ..FolderRow::default() };

@@ -4,7 +4,7 @@ use super::archive::{at, with_reader};
 use crate::args::List;
 use crate::exit::Exit;
 use crate::headers::{self, Top};
-use crate::host::{Outcome, Trouble};
+use crate::host::{self, Outcome, Trouble};
 use crate::output::{self, size};
 use cylinder_core::archive::read::{CommitAt, Reader};
 use cylinder_core::archive::record::FolderRow;
@@ -13,7 +13,7 @@ use cylinder_core::error::Error;
 use cylinder_core::escape::{Shown, shown};
 use cylinder_core::guid::Guid;
 use cylinder_core::lacking;
-use cylinder_core::restore::select;
+use cylinder_core::restore::absent;
 use cylinder_core::view::{self, FolderView, Locations, MessageRow, When};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -95,10 +95,11 @@ fn name_shown(name: &[u8]) -> String {
 }
 
 fn messages(args: &List, when: When, folder: &[u8]) -> Outcome {
+    let owner = host::owner(&args.user);
     let (view, others, tops, found) = with_reader(&args.store, &args.user, async |_, reader| {
         let at = view::snapshot(reader, when).await?;
         let table = reader.table(&at).await?;
-        let row = select::find(&table, folder)?;
+        let row = absent::folder(reader, &owner, &at, &table, folder).await?;
         let mut view = view::folder(reader, row).await?;
         let locations = Locations::load(reader).await?;
         view.problems.extend(locations.damage.iter().cloned().map(Error::from));

@@ -3,13 +3,14 @@
 use super::archive::{at, with_reader};
 use crate::args::Show;
 use crate::exit::Exit;
-use crate::host::{Outcome, Trouble};
+use crate::host::{self, Outcome, Trouble};
 use crate::output::{self, OutputError};
 use cylinder_core::archive::read::Reader;
+use cylinder_core::cyrus::names::Owner;
 use cylinder_core::error::Error;
 use cylinder_core::escape::Shown;
 use cylinder_core::guid::Guid;
-use cylinder_core::restore::select;
+use cylinder_core::restore::absent;
 use cylinder_core::view::{self, When};
 use serde_json::json;
 
@@ -18,8 +19,9 @@ pub fn run(args: &Show) -> Outcome {
     let when = at(&args.at)?;
     let mut failed: Option<OutputError> = None;
     let mut kept = Vec::new();
+    let owner = host::owner(&args.user);
     let guid = with_reader(&args.store, &args.user, async |_, reader| {
-        let guid = resolve(reader, &args.message, when).await?;
+        let guid = resolve(&owner, reader, &args.message, when).await?;
         let found = reader.locate(&guid).await?;
         let found = found.ok_or_else(|| Error::Refused(format!("the archive has no message {guid}")))?;
         let mut sink = |piece: &[u8]| {
@@ -54,7 +56,7 @@ pub fn run(args: &Show) -> Outcome {
 }
 
 /// The SHA-1 that a word names: itself, or that of the message FOLDER/UID.
-async fn resolve(reader: &Reader, word: &str, when: When) -> Result<Guid, Error> {
+async fn resolve(owner: &Owner, reader: &Reader, word: &str, when: When) -> Result<Guid, Error> {
     if let Some(guid) = Guid::from_hex(word.as_bytes()) {
         return Ok(guid);
     }
@@ -64,7 +66,7 @@ async fn resolve(reader: &Reader, word: &str, when: When) -> Result<Guid, Error>
     };
     let at = view::snapshot(reader, when).await?;
     let table = reader.table(&at).await?;
-    let row = select::find(&table, folder.as_bytes())?;
+    let row = absent::folder(reader, owner, &at, &table, folder.as_bytes()).await?;
     let other = row.missing.iter().find(|missing| missing.uid == uid).and_then(|missing| missing.found);
     if let Some(other) = other {
         eprintln!("cylinder: {}/{uid}: other content than the index describes: {other}", Shown(folder.as_bytes()));

@@ -5,14 +5,15 @@
 
 use super::fields;
 use super::report::Note;
-use super::select::{Kind, Scope, Selection, find, is_deleted_folder};
+use super::select::{Kind, Scope, Selection, is_deleted_folder};
 use crate::archive::read::{CommitAt, Reader};
-use crate::archive::record::Table;
+use crate::archive::record::{FolderRow, Table};
 use crate::cyrus::names::Owner;
 use crate::error::Error;
 use crate::escape::{Shown, shown};
 use crate::find::news;
 use crate::guid::Guid;
+use crate::named;
 use crate::time::Civil;
 use crate::view;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -65,15 +66,39 @@ pub async fn absent(selection: &Selection<'_>) -> Result<Vec<Note>, Error> {
     Ok(notes)
 }
 
-/// The error for a folder that is not in the chosen snapshot.
-pub(super) async fn no_folder(reader: &Reader, chosen: &CommitAt, folder: &[u8]) -> Result<Error, Error> {
-    let has_it = |table: &Table| find(table, folder).is_ok();
+/// The row of a folder in the table of a snapshot, by any name that [`named::resolve`] takes. If it is not there, the error
+/// names the snapshot that has it, or the nearest names.
+pub async fn folder<'t>(
+    reader: &Reader,
+    owner: &Owner,
+    at: &CommitAt,
+    table: &'t Table,
+    asked: &[u8],
+) -> Result<&'t FolderRow, Error> {
+    if named::resolve(owner, table, asked)?.is_none() {
+        return Err(no_folder(reader, owner, at, table, asked).await?);
+    }
+    named::find(owner, table, asked)
+}
+
+/// The error for a folder that is not in the chosen snapshot, which has this table.
+pub(super) async fn no_folder(
+    reader: &Reader,
+    owner: &Owner,
+    chosen: &CommitAt,
+    table: &Table,
+    folder: &[u8],
+) -> Result<Error, Error> {
+    let has_it = |table: &Table| named::find(owner, table, folder).is_ok();
     let next = match newest(reader, &has_it).await? {
-        Some(at) => format!("snapshot {} is the newest that has it: {}", number_and_time(&at), option(&at)),
-        None => String::from("no snapshot has it; `cylinder list USER` lists those of the newest"),
+        Some(at) => format!("; snapshot {} is the newest that has it: {}", number_and_time(&at), option(&at)),
+        None => {
+            let nearest = named::nearest(owner, table, folder);
+            format!(", nor in any other{nearest}; `cylinder list USER` lists those of the newest")
+        }
     };
     let number = chosen.commit.number;
-    Ok(Error::Refused(format!("there is no folder `{}` in snapshot {number}; {next}", Shown(folder))))
+    Ok(Error::Refused(format!("there is no folder `{}` in snapshot {number}{next}", Shown(folder))))
 }
 
 /// A note if the user has no folder in the snapshot, or only deleted ones.

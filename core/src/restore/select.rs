@@ -13,18 +13,19 @@ use super::absent::{self, Seen};
 use super::fields;
 use super::recovered;
 use crate::archive::read::{CommitAt, Reader};
-use crate::archive::record::{Absence, FolderRow, Lack, LackingRow, MessageAt, StateContent, Table};
+use crate::archive::record::{Absence, FolderRow, Lack, MessageAt, StateContent, Table};
 use crate::cyrus::annotations::{self, OWNER_TOKEN};
 use crate::cyrus::db::{Db, Order, Trouble, flat, pages::Pages};
 use crate::cyrus::header::Header;
 use crate::cyrus::mailboxes::{self, KeyStyle, MbEntry, StyleGuess};
 use crate::cyrus::names::{MailboxName, Naming, Owner};
 use crate::cyrus::quota::{self, Quota};
-use crate::cyrus::{index, seen, subs, utf7};
+use crate::cyrus::{index, seen, subs};
 use crate::error::{Damage, Error};
-use crate::escape::{Shown, unpercent};
+use crate::escape::unpercent;
 use crate::guid::Guid;
 use crate::lacking::{self, Lacking};
+use crate::named;
 use crate::source::{MAILBOX_ANNOTATIONS, MetaFile};
 use crate::time::Time;
 use crate::view::{self, Locations, MessageRow, When};
@@ -42,7 +43,7 @@ const RECORDS_MAX: usize = 10_000_000;
 /// Which folders.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Scope {
-    /// These, by the names of the archive, or as people read them.
+    /// These, by the names of the archive; a [`Selection`] is opened by any name that [`named::resolve`] takes.
     Folders(Vec<Vec<u8>>),
     /// This one and all below it.
     Subtree(Vec<u8>),
@@ -54,11 +55,11 @@ pub enum Scope {
 
 impl Scope {
     /// The folders that are named.
-    fn names(&self) -> &[Vec<u8>] {
+    fn names_mut(&mut self) -> &mut [Vec<u8>] {
         match self {
             Scope::Folders(names) => names,
-            Scope::Subtree(name) => core::slice::from_ref(name),
-            Scope::All | Scope::Recovered => &[],
+            Scope::Subtree(name) => core::slice::from_mut(name),
+            Scope::All | Scope::Recovered => &mut [],
         }
     }
 }
@@ -340,7 +341,7 @@ pub struct Selection<'a> {
 
 impl<'a> Selection<'a> {
     /// Finds the snapshot and the folders. Refused if there is no such snapshot or no such folder.
-    pub async fn open(reader: &'a Reader, owner: &Owner, when: When, wish: Wish) -> Result<Selection<'a>, Error> {
+    pub async fn open(reader: &'a Reader, owner: &Owner, when: When, mut wish: Wish) -> Result<Selection<'a>, Error> {
         let at = view::snapshot(reader, when).await?;
         let mut table = reader.table(&at).await?;
         let mut recovered = Vec::new();
@@ -348,12 +349,13 @@ impl<'a> Selection<'a> {
             recovered = recovered::unnamed(reader).await?;
             table = Table { folders: alloc::vec![recovered::row(owner, &table)], ..Table::default() };
         }
-        for name in wish.scope.names() {
-            if find(&table, name).is_err() && find_lacking(&table, name).is_none() {
-                return Err(absent::no_folder(reader, &at, name).await?);
+        for name in wish.scope.names_mut() {
+            match named::resolve(owner, &table, name)? {
+                Some(meant) => *name = meant,
+                None => return Err(absent::no_folder(reader, owner, &at, &table, name).await?),
             }
         }
-        let folders = in_scope(owner, &table, &wish)?;
+        let folders = in_scope(owner, &table, &wish);
         let locations = Locations::load(reader).await?;
         let mut selection = Selection {
             reader,
@@ -785,34 +787,21 @@ fn walk(name: &str, pages: &Pages, order: Order) -> (Vec<Pair>, Option<Error>) {
 }
 
 /// The folders that are meant, by their places in the table.
-fn in_scope(owner: &Owner, table: &Table, wish: &Wish) -> Result<Vec<usize>, Error> {
-    let place = |row: &FolderRow| table.folders.iter().position(|other| other.name == row.name);
-    match &wish.scope {
-        Scope::All => {
-            let wanted = |row: &FolderRow| wish.kind != Kind::Visible || !is_deleted_folder(owner, &row.name);
-            Ok(table.folders.iter().enumerate().filter(|(_, row)| wanted(row)).map(|(n, _)| n).collect())
-        }
-        Scope::Folders(names) => {
-            let mut found = BTreeSet::new();
-            for name in names {
-                match find(table, name) {
-                    Ok(row) => found.extend(place(row)),
-                    // It is named as what the snapshot lacks; the others are there.
-                    Err(_) if find_lacking(table, name).is_some() => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(found.into_iter().collect())
-        }
-        Scope::Recovered => Ok((0..table.folders.len()).collect()),
-        Scope::Subtree(name) => {
-            let top = top(table, name)?;
-            let below = [&top[..], b"."].concat();
-            // A deleted folder has the time of its deletion behind its name: those below it stand beside it.
-            let rows = table.folders.iter().enumerate();
-            Ok(rows.filter(|(_, row)| row.name == top || row.name.starts_with(&below)).map(|(n, _)| n).collect())
-        }
-    }
+fn in_scope(owner: &Owner, table: &Table, wish: &Wish) -> Vec<usize> {
+    let is_meant = |row: &FolderRow| match &wish.scope {
+        Scope::All => wish.kind != Kind::Visible || !is_deleted_folder(owner, &row.name),
+        Scope::Recovered => true,
+        // One that the snapshot lacks is named as such; the others are there.
+        Scope::Folders(names) => names.contains(&row.name),
+        Scope::Subtree(top) => is_below(top, &row.name),
+    };
+    table.folders.iter().enumerate().filter(|(_, row)| is_meant(row)).map(|(n, _)| n).collect()
+}
+
+/// True for the folder at the top, too. A deleted folder has the time of its deletion behind its name: those that were below it
+/// stand beside it.
+fn is_below(top: &[u8], folder: &[u8]) -> bool {
+    folder.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest[0] == b'.')
 }
 
 /// True if the folder of this name is meant, be it in the snapshot or lacking.
@@ -822,40 +811,7 @@ fn is_in_scope(owner: &Owner, table: &Table, wish: &Wish, folder: &[u8]) -> bool
         Scope::All if is_file => !wish.is_filtered(),
         Scope::All => wish.kind != Kind::Visible || !is_deleted_folder(owner, folder),
         Scope::Recovered => true,
-        Scope::Folders(names) => names.iter().any(|name| is_named(folder, name)),
-        Scope::Subtree(name) => top(table, name)
-            .is_ok_and(|top| folder.strip_prefix(&top[..]).is_some_and(|rest| rest.is_empty() || rest[0] == b'.')),
+        Scope::Folders(names) => names.iter().any(|name| name == folder),
+        Scope::Subtree(top) => is_below(top, folder),
     }
-}
-
-/// The name in the archive of the folder at the top of a subtree, be it in the snapshot or lacking.
-fn top(table: &Table, name: &[u8]) -> Result<Vec<u8>, Error> {
-    match (find(table, name), find_lacking(table, name)) {
-        (Ok(row), _) => Ok(row.name.clone()),
-        (Err(_), Some(row)) => Ok(row.name.clone()),
-        (Err(error), None) => Err(error),
-    }
-}
-
-/// True if this is the folder's name in the archive, or as people read it.
-fn is_named(folder: &[u8], name: &[u8]) -> bool {
-    folder == name || utf7::decode(folder).as_bytes() == name
-}
-
-/// The row of a folder of this name that the snapshot is known to lack.
-fn find_lacking<'t>(table: &'t Table, name: &[u8]) -> Option<&'t LackingRow> {
-    table.lacking.iter().find(|row| is_named(&row.name, name))
-}
-
-/// The row of a folder that is named by its name in the archive, or as people read it.
-pub fn find<'t>(table: &'t Table, folder: &[u8]) -> Result<&'t FolderRow, Error> {
-    let by_text = |row: &&FolderRow| utf7::decode(&row.name).as_bytes() == folder;
-    let row = table.folder(folder).or_else(|| table.folders.iter().find(by_text));
-    row.ok_or_else(|| {
-        let folder_shown = Shown(folder);
-        Error::Refused(match lacking::folders(table).into_iter().find(|lacking| is_named(&lacking.folder, folder)) {
-            Some(Lacking { why, next, .. }) => format!("this snapshot lacks the folder `{folder_shown}`: {why}; {next}"),
-            None => format!("there is no folder `{folder_shown}` in this snapshot; `cylinder list USER` lists all"),
-        })
-    })
 }
