@@ -1,5 +1,6 @@
 //! Exit codes, documented in README.md. What must not come in: printing, but for the one warning that decides a code.
 
+use crate::output;
 use cylinder_core::backup::report::Report;
 use cylinder_core::error::Error;
 use std::collections::BTreeSet;
@@ -29,7 +30,7 @@ static END_IS_MISSING: AtomicBool = AtomicBool::new(false);
 /// Warns that an archive was read whose end is missing: the command ends with [`Exit::Damage`].
 pub fn end_is_missing(who: &str) {
     END_IS_MISSING.store(true, Ordering::Relaxed);
-    eprintln!(
+    output::complain!(
         "cylinder: {who}: the end of the archive is missing: a run was killed, or the file was cut. What stands behind the last commit is \
          not shown; `cylinder backup` takes it over, `cylinder repair {who}` makes a snapshot of it"
     );
@@ -44,7 +45,7 @@ pub fn parts_are_lost(lost: &[Error]) {
     for error in lost {
         PART_IS_LOST.store(true, Ordering::Relaxed);
         if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(error.to_string()) {
-            eprintln!("cylinder: store: {error}");
+            output::complain!("cylinder: store: {error}");
         }
     }
 }

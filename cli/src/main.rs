@@ -2,6 +2,9 @@
 //!
 //! What must not come in: anything that another front end would need too.
 
+// They panic where standard error or output cannot be written to: `output::complain!` and `output::line` do not.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 mod alarm;
 mod args;
 mod cmd;
@@ -46,7 +49,7 @@ fn early_exit(early: &argh::EarlyExit) -> ExitCode {
             Exit::Ok.into()
         }
         Err(()) => {
-            eprintln!("{}", early.output.trim_end());
+            output::complain!("{}", early.output.trim_end());
             Exit::Usage.into()
         }
     }
@@ -82,16 +85,16 @@ fn run(command: Command) -> Outcome {
 fn tell(trouble: &Trouble) -> Exit {
     match trouble {
         Trouble::Usage(text) => {
-            eprintln!("cylinder: {text}");
+            output::complain!("cylinder: {text}");
             Exit::Usage
         }
         Trouble::Core(error) => {
-            eprintln!("cylinder: {error}");
+            output::complain!("cylinder: {error}");
             Exit::of(error)
         }
         Trouble::Output(OutputError::Closed) => Exit::Ok,
         Trouble::Output(OutputError::Failed(error)) => {
-            eprintln!("cylinder: standard output: {error}");
+            output::complain!("cylinder: standard output: {error}");
             Exit::Failed
         }
     }

@@ -58,6 +58,18 @@ pub fn flush() -> Result<(), OutputError> {
     Ok(out().flush()?)
 }
 
+/// Writes a line to standard error, formatted as by `format!`. A standard error that is full, closed or broken is no reason to
+/// stop, and changes no exit code: the line is lost.
+macro_rules! complain {
+    ($($arg:tt)*) => { $crate::output::to_stderr(&format!($($arg)*)) };
+}
+pub(crate) use complain;
+
+/// What [`complain!`] writes: in one piece, so that lines of several threads and processes do not mix.
+pub fn to_stderr(text: &str) {
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
+}
+
 /// Bytes as people read them: `512 B`, `1.5 MB`, `23 GB` (powers of 1000).
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];

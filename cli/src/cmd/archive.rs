@@ -2,6 +2,7 @@
 
 use crate::exit;
 use crate::host::{self, Trouble};
+use crate::output;
 use crate::when::{self, Edge};
 use cylinder_core::archive::read::Reader;
 use cylinder_core::cyrus::names::Owner;
@@ -93,6 +94,6 @@ pub fn moment(option: &str, text: &str, edge: Edge) -> Result<Time, Trouble> {
 /// Says how a time without an offset was read.
 fn tell(note: Option<String>) {
     if let Some(note) = note {
-        eprintln!("cylinder: {note}");
+        output::complain!("cylinder: {note}");
     }
 }

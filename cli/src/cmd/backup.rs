@@ -220,12 +220,15 @@ fn finish(args: &Backup, sum: &Sum, summary: Summary, several: bool, begun: Inst
     }
     if sum.left > 0 {
         let why = if stopped { "stopped" } else { "the time is up" };
-        eprintln!("cylinder: {why}: {} left for the next run", count(sum.left, "user"));
+        output::complain!("cylinder: {why}: {} left for the next run", count(sum.left, "user"));
     }
     if !args.quiet {
         for (source, archives) in &sum.elsewhere {
             let source = Shown(source.as_bytes());
-            eprintln!("cylinder: the store has {} of {source}, which is no source of this run", count(*archives, "archive"));
+            output::complain!(
+                "cylinder: the store has {} of {source}, which is no source of this run",
+                count(*archives, "archive")
+            );
         }
     }
     if several && !args.quiet {
@@ -279,7 +282,7 @@ impl Watch for Teller<'_> {
 
     fn source(&self, name: &str, text: &str) {
         if !crate::tape::is_replay() {
-            eprintln!("cylinder: {}: {text}", Shown(name.as_bytes()));
+            output::complain!("cylinder: {}: {text}", Shown(name.as_bytes()));
         }
     }
 
@@ -290,7 +293,7 @@ impl Watch for Teller<'_> {
             (Event::Waiting { object, holder }, who) => {
                 let who = who.map(|(who, _)| format!("{who}: ")).unwrap_or_default();
                 let holder = holder.map_or_else(String::new, |h| format!(", held by {h}"));
-                eprintln!("cylinder: {who}waiting for the lock of {object}{holder}");
+                output::complain!("cylinder: {who}waiting for the lock of {object}{holder}");
             }
             (event, Some((who, progress))) => progress.on(who, &event),
             (_, None) => {}
@@ -312,7 +315,7 @@ impl Teller<'_> {
         match result {
             Ok(report) => self.tell_report(&who, report),
             Err(error) => {
-                eprintln!("cylinder: {who}: {error}");
+                output::complain!("cylinder: {who}: {error}");
                 Ok(())
             }
         }
@@ -320,20 +323,22 @@ impl Teller<'_> {
 
     fn tell_report(&self, who: &str, report: &Report) -> Result<(), OutputError> {
         for note in &report.notes {
-            eprintln!("cylinder: {who}: {note}");
+            output::complain!("cylinder: {who}: {note}");
         }
         for problem in &report.problems {
-            eprintln!("cylinder: {who}: {}", problem_text(problem));
+            output::complain!("cylinder: {who}: {}", problem_text(problem));
         }
         if report.unsettled {
-            eprintln!("cylinder: {who}: folders kept changing, the snapshot has each of them as of a moment of its own");
+            output::complain!(
+                "cylinder: {who}: folders kept changing, the snapshot has each of them as of a moment of its own"
+            );
         }
         let unlisted = report.problems_count - report.problems.len() as u64;
         if unlisted > 0 {
-            eprintln!("cylinder: {who}: and {}", count(unlisted, "more problem"));
+            output::complain!("cylinder: {who}: and {}", count(unlisted, "more problem"));
         }
         for alarm in alarm::told(report) {
-            eprintln!("cylinder: {who}: ALARM: {}", alarm::text(who, alarm, report));
+            output::complain!("cylinder: {who}: ALARM: {}", alarm::text(who, alarm, report));
         }
         if self.args.quiet {
             return Ok(());

@@ -151,12 +151,12 @@ pub fn tell(who: &str, result: &Result<Outcome, Error>, how: Verbosity) -> Resul
         Verbosity::Json { all } if all || is_news => output::json(&to_json(who, result)),
         Verbosity::Lines { all } if all || is_news => {
             for note in plan(result).map_or(&[][..], |plan| &plan.notes) {
-                eprintln!("cylinder: {who}: {note}");
+                output::complain!("cylinder: {who}: {note}");
             }
             match text(result) {
                 Ok(text) => output::line(&format!("{who}: {text}")),
                 Err(text) => {
-                    eprintln!("cylinder: {who}: {text}");
+                    output::complain!("cylinder: {who}: {text}");
                     Ok(())
                 }
             }

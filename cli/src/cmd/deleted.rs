@@ -35,7 +35,7 @@ pub fn run(args: &List) -> Outcome {
         tell(&report, &tops)?;
     }
     for problem in &report.problems {
-        eprintln!("cylinder: {}: {problem}", args.user);
+        output::complain!("cylinder: {}: {problem}", args.user);
     }
     Ok(if report.problems.is_empty() { Exit::Ok } else { Exit::Partial })
 }

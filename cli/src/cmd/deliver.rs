@@ -269,7 +269,7 @@ impl Order {
         let selection = Selection::open(reader, &self.owner, self.when, self.wish.clone()).await?;
         let taken = Civil::from_time(selection.at.commit.time);
         if !self.quiet {
-            eprintln!("cylinder: snapshot {} of {taken}", selection.at.commit.number);
+            output::complain!("cylinder: snapshot {} of {taken}", selection.at.commit.number);
         }
         let mut report = self.onto(io, &selection, password).await?;
         if report.ended_early.is_none() {
@@ -319,7 +319,7 @@ impl Order {
         let mut admin = self.server.imap(io, None, password).await?;
         let lifted = room::limits(&mut admin, &names.inbox_for_admin()?).await?;
         if !lifted.shown().is_empty() {
-            eprintln!("cylinder: the quota {} is lifted, and put back at the end", lifted.shown());
+            output::complain!("cylinder: the quota {} is lifted, and put back at the end", lifted.shown());
         }
         room::lift(&mut admin, &lifted).await?;
         let report = self.add(io, selection, client, names, password).await;
@@ -331,7 +331,7 @@ impl Order {
     /// Says beforehand what will happen.
     fn announce(&self, planned: &Report) {
         if !self.quiet && !self.json {
-            eprintln!("cylinder: {}", sum(planned, true));
+            output::complain!("cylinder: {}", sum(planned, true));
         }
     }
 
@@ -394,7 +394,7 @@ impl Order {
 
     fn tell(&self, report: &Report) -> Result<(), Trouble> {
         for note in &report.notes {
-            eprintln!("cylinder: {note}");
+            output::complain!("cylinder: {note}");
         }
         if self.json {
             return Ok(output::json(&in_json(report, self.rehearse))?);

@@ -20,7 +20,7 @@ pub fn run(args: &Args) -> Outcome {
         Ok((old.commit.number, new.commit.number, diff))
     })?;
     for error in &diff.problems {
-        eprintln!("cylinder: {}: {error}", args.user);
+        output::complain!("cylinder: {}: {error}", args.user);
     }
     if args.json {
         diff.changes.iter().try_for_each(|change| output::json(&to_json(change)))?;

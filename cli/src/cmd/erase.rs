@@ -64,7 +64,7 @@ fn tell(args: &Erase, who: &str, erased: &Erased) -> Result<(), Trouble> {
         output::line(&format!("{who}: {verb} {} from all snapshots", count(erased.messages.len() as u64, "message")))?;
     }
     for guid in hex(&erased.unknown) {
-        eprintln!("cylinder: {who}: the archive has no message {guid}");
+        output::complain!("cylinder: {who}: the archive has no message {guid}");
     }
     if !args.yes {
         output::line("give --yes to do it; erase on the server first, or the next backup saves the same again")?;

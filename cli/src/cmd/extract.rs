@@ -58,10 +58,10 @@ pub fn run(args: &Extract) -> Outcome {
 
 fn report(args: &Extract, tree: &Tree) -> Outcome {
     for finding in &tree.findings {
-        eprintln!("cylinder: {finding}");
+        output::complain!("cylinder: {finding}");
     }
     for refused in &tree.refused {
-        eprintln!("cylinder: {refused}");
+        output::complain!("cylinder: {refused}");
     }
     if let Some(failure) = &tree.failure {
         return Err(Trouble::Core(Error::Refused(failure.clone())));

@@ -212,7 +212,7 @@ fn tell(args: &Args, who: &str, result: Result<Found, Error>, sum: &mut Sum) -> 
         if args.json { output::json(&to_json(who, hit, top))? } else { output::line(&text(who, hit, top))? }
     }
     for problem in &found.problems {
-        eprintln!("cylinder: {who}: {problem}");
+        output::complain!("cylinder: {who}: {problem}");
     }
     Ok(())
 }

@@ -124,7 +124,7 @@ fn tell(args: &Heal, who: &str, healed: &Healed) -> Outcome {
     let exit = if healed.lost.is_empty() && clean != Exit::Partial { Exit::Ok } else { Exit::Partial };
     if let Some(report) = report.filter(|_| !args.json) {
         for alarm in alarm::told(report) {
-            eprintln!("cylinder: {who}: ALARM: {}", alarm::text(who, alarm, report));
+            output::complain!("cylinder: {who}: ALARM: {}", alarm::text(who, alarm, report));
         }
     }
     let hex = |guids: &[Guid]| guids.iter().map(Guid::to_hex).collect::<Vec<_>>();

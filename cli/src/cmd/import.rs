@@ -75,7 +75,7 @@ fn tell(args: &Import, file: &str, who: &str, result: &Result<Imported, Error>) 
             );
         }
         Err(error) => {
-            eprintln!("cylinder: {who}: {error}");
+            output::complain!("cylinder: {who}: {error}");
             return Ok(());
         }
     };

@@ -126,7 +126,7 @@ fn messages(args: &List, when: When, folder: &[u8]) -> Outcome {
         }
     }
     for problem in &view.problems {
-        eprintln!("cylinder: {}: {problem}", shown(folder));
+        output::complain!("cylinder: {}: {problem}", shown(folder));
         exit = Exit::Damage;
     }
     Ok(exit)

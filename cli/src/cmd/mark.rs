@@ -38,7 +38,7 @@ pub fn acknowledge(args: &Acknowledge) -> Outcome {
             Ok((before, _)) if before.standing.alarms.is_empty() => output::line(&format!("{who}: there is no alarm"))?,
             Ok((before, _)) => acknowledged(&who, &before.standing)?,
             Err(error) if args.json => output::json(&json!({ "user": who, "error": error.to_string() }))?,
-            Err(error) => eprintln!("cylinder: {who}: {error}"),
+            Err(error) => output::complain!("cylinder: {who}: {error}"),
         }
     }
     Ok(Exit::of_all(codes))

@@ -77,9 +77,9 @@ fn tell(args: &Repair, who: &str, result: &Result<What, Error>) -> Result<(), Ou
     }
     match result {
         Err(error) => {
-            eprintln!("cylinder: {who}: {error}");
+            output::complain!("cylinder: {who}: {error}");
             if matches!(error, Error::World { fault: Fault::NoSpace | Fault::Quota, .. }) {
-                eprintln!(
+                output::complain!(
                     "cylinder: {who}: nothing was changed; `cylinder repair --dry-run {who}` says how much space a repair needs"
                 );
             }

@@ -118,7 +118,7 @@ fn tell_snapshot(args: &Restore, when: When, selection: &Selection<'_>) {
     };
     let commit = &selection.at.commit;
     let owner = host::owner_shown(&selection.owner);
-    eprintln!("{owner}: snapshot {} of {}: {asked}", commit.number, output::time(commit.time));
+    output::complain!("{owner}: snapshot {} of {}: {asked}", commit.number, output::time(commit.time));
 }
 
 async fn carry_out(args: &Restore, request: &Request, io: &Io, reader: &Reader, ahead: usize) -> Result<Report, Error> {

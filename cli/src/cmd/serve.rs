@@ -5,6 +5,7 @@
 use crate::args::Serve;
 use crate::exit::Exit;
 use crate::host::{HostOptions, Outcome, Trouble};
+use crate::output;
 use crate::stop;
 use cylinder_core::error::Error;
 use cylinder_core::io::{Io, StreamId, Task};
@@ -59,7 +60,7 @@ pub fn run(args: &Serve) -> Outcome {
     stop::watch().map_err(|error| Error::Refused(format!("signals cannot be handled: {error}")))?;
     let incoming =
         hub.listen(listener, args.max_connections.unwrap_or(CONNECTIONS)).map_err(|e| Error::Refused(e.to_string()))?;
-    eprintln!("cylinder: serving on {}", args.listen.as_deref().unwrap_or_default());
+    output::complain!("cylinder: serving on {}", args.listen.as_deref().unwrap_or_default());
     std::thread::scope(|scope| {
         while !stop::is_wanted() {
             let client = match incoming.recv_timeout(LOOK) {
@@ -79,7 +80,7 @@ pub fn run(args: &Serve) -> Outcome {
                         Trouble::Core(error) => error.to_string(),
                         other => format!("{other:?}"),
                     };
-                    eprintln!("cylinder: {}: {text}", client.peer);
+                    output::complain!("cylinder: {}: {text}", client.peer);
                 }
             });
         }

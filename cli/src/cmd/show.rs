@@ -69,7 +69,7 @@ async fn resolve(owner: &Owner, reader: &Reader, word: &str, when: When) -> Resu
     let row = absent::folder(reader, owner, &at, &table, folder.as_bytes()).await?;
     let other = row.missing.iter().find(|missing| missing.uid == uid).and_then(|missing| missing.found);
     if let Some(other) = other {
-        eprintln!("cylinder: {}/{uid}: other content than the index describes: {other}", Shown(folder.as_bytes()));
+        output::complain!("cylinder: {}/{uid}: other content than the index describes: {other}", Shown(folder.as_bytes()));
     }
     let view = view::folder(reader, row).await?;
     let found = view.messages.iter().find(|m| m.record.uid.0 == uid);

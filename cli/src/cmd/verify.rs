@@ -68,7 +68,9 @@ pub fn run(args: &Verify) -> Outcome {
 /// The code of the whole. If it cannot be written down how far this came, the next check begins with the same users again.
 fn ended(codes: Vec<Exit>, kept: Result<(), Error>) -> Exit {
     if let Err(error) = kept {
-        eprintln!("cylinder: the next check does not go on where this one ended, for that cannot be written down: {error}");
+        output::complain!(
+            "cylinder: the next check does not go on where this one ended, for that cannot be written down: {error}"
+        );
         if Exit::of_all(codes.iter().copied()) == Exit::Ok {
             return Exit::Partial;
         }
@@ -152,7 +154,7 @@ fn failed(args: &Verify, who: &str, error: &Error) -> Outcome {
     if args.json {
         output::json(&json!({ "user": who, "error": error.to_string() }))?;
     } else {
-        eprintln!("cylinder: {who}: {error}");
+        output::complain!("cylinder: {who}: {error}");
     }
     Ok(Exit::of(error))
 }

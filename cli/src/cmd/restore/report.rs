@@ -14,7 +14,7 @@ pub fn tell(args: &Restore, goal: &str, report: &Report, commands: &[String]) ->
     let is_taken = args.zip || args.tar;
     let put = |text: String| {
         if is_taken {
-            eprintln!("{text}");
+            output::complain!("{text}");
             Ok(())
         } else {
             output::line(&text)
@@ -42,10 +42,10 @@ fn notes(report: &Report) {
     for (word, notes) in [("skipped", &report.skipped), ("FAILED", &report.failed)] {
         for Note { what, why, next } in &notes.kept {
             let next = if next.is_empty() { String::new() } else { format!("; {next}") };
-            eprintln!("cylinder: {word} {what}: {why}{next}");
+            output::complain!("cylinder: {word} {what}: {why}{next}");
         }
         if notes.count > notes.kept.len() as u64 {
-            eprintln!("cylinder: {word} {} more", notes.count - notes.kept.len() as u64);
+            output::complain!("cylinder: {word} {} more", notes.count - notes.kept.len() as u64);
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::args::Restore;
 use crate::cmd::archive;
 use crate::exit::Exit;
 use crate::host::{self, Outcome, Trouble};
-use crate::output::{Progress, count};
+use crate::output::{self, Progress, count};
 use crate::stop;
 use cylinder_core::archive::read::Reader;
 use cylinder_core::cyrus::conf::{Conf, VersionLine};
@@ -70,7 +70,12 @@ pub fn run(args: &Restore, dir: &Path) -> Outcome {
     let aim = host::run(&mut driver, |io| async move { load(&io, asked).await })?;
     let conf = &aim.conf;
     if !args.quiet {
-        eprintln!("cylinder: the server in {} is taken for Cyrus {}: {}", dir.display(), aim.told.version, aim.told.because);
+        output::complain!(
+            "cylinder: the server in {} is taken for Cyrus {}: {}",
+            dir.display(),
+            aim.told.version,
+            aim.told.because
+        );
     }
     refuse_running(dir, conf, request.dry_run)?;
     let owner = cyrus_owner(dir, conf);
@@ -137,7 +142,7 @@ fn refuse_running(dir: &Path, conf: &Conf, is_dry_run: bool) -> Result<(), Troub
     let why = format!("a Cyrus server runs on {} ({name}, process {pid}): stop it first", dir.display());
     let next = "restore onto a running server with --exact, --merge or --to-tree";
     if is_dry_run {
-        eprintln!("cylinder: {why}, or {next}");
+        output::complain!("cylinder: {why}, or {next}");
         return Ok(());
     }
     Err(Error::Refused(format!("{why}, or {next}")).into())
@@ -148,9 +153,9 @@ fn cyrus_owner(dir: &Path, conf: &Conf) -> Option<(u32, u32)> {
     let user = String::from_utf8_lossy(&conf.cyrus_user).into_owned();
     let owner = owner_of(&user, &dir.join("etc/passwd"));
     if owner.is_none() {
-        eprintln!("cylinder: {}/etc/passwd has no user {user}: files will belong to whoever runs this", dir.display());
+        output::complain!("cylinder: {}/etc/passwd has no user {user}: files will belong to whoever runs this", dir.display());
     } else if !rustix::process::geteuid().is_root() {
-        eprintln!("cylinder: only root can give files to {user}: they will belong to whoever runs this");
+        output::complain!("cylinder: only root can give files to {user}: they will belong to whoever runs this");
         return None;
     }
     owner
