@@ -28,30 +28,57 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let args = match Args::from_args(&["cylinder"], words.get(1..).unwrap_or_default()) {
-        Ok(args) => args,
-        Err(early) => return early_exit(&early),
+    let outcome = match Args::from_args(&["cylinder"], words.get(1..).unwrap_or_default()) {
+        Ok(args) => {
+            if is_work(&args.command) {
+                output::only_reports();
+            }
+            run(args.command)
+        }
+        Err(early) => early_exit(&early),
     };
-    let outcome = run(args.command);
-    let outcome = match outcome {
-        Ok(exit) => output::flush().map(|()| exit).map_err(Trouble::from),
-        other => other,
-    };
-    outcome.unwrap_or_else(|trouble| tell(&trouble)).of_command().into()
+    ended(outcome).into()
 }
 
 /// Help was asked for, or the words make no sense.
-fn early_exit(early: &argh::EarlyExit) -> ExitCode {
+fn early_exit(early: &argh::EarlyExit) -> Outcome {
     match early.status {
         Ok(()) => {
-            // Help into a closed pipe is still help.
-            let _ = output::line(early.output.trim_end()).and_then(|()| output::flush());
-            Exit::Ok.into()
+            output::line(early.output.trim_end())?;
+            Ok(Exit::Ok)
         }
         Err(()) => {
             output::complain!("{}", early.output.trim_end());
-            Exit::Usage.into()
+            Ok(Exit::Usage)
         }
+    }
+}
+
+/// The code of the whole command, once everything is written.
+fn ended(outcome: Outcome) -> Exit {
+    let flushed = output::flush().map_err(Trouble::from);
+    let exit = outcome.and_then(|exit| flushed.map(|()| exit)).unwrap_or_else(|trouble| tell(&trouble)).of_command();
+    match output::lost() {
+        Some(error @ OutputError::Failed(_)) => {
+            output::complain!("cylinder: {error}; the report is lost, the work was done");
+            if exit == Exit::Ok { Exit::Partial } else { exit }
+        }
+        // Whoever has stopped reading has read enough.
+        Some(OutputError::Closed) | None => exit,
+    }
+}
+
+/// True if the command does something, and its output only reports on that. Of the others the output is all there is.
+fn is_work(command: &Command) -> bool {
+    match command {
+        Command::Acknowledge(_) | Command::Backup(_) | Command::Extract(_) | Command::Heal(_) | Command::Hold(_) => true,
+        Command::Import(_) | Command::Init(_) | Command::Serve(_) | Command::Verify(_) => true,
+        Command::Compact(args) => !args.dry_run,
+        Command::Erase(args) => args.yes,
+        Command::Repair(args) => !args.dry_run,
+        Command::Restore(args) => !args.dry_run && !args.zip && !args.tar,
+        Command::Diff(_) | Command::Find(_) | Command::Inspect(_) | Command::List(_) | Command::Log(_) => false,
+        Command::Replay(_) | Command::Show(_) | Command::Users(_) | Command::Version(_) => false,
     }
 }
 
@@ -93,8 +120,8 @@ fn tell(trouble: &Trouble) -> Exit {
             Exit::of(error)
         }
         Trouble::Output(OutputError::Closed) => Exit::Ok,
-        Trouble::Output(OutputError::Failed(error)) => {
-            output::complain!("cylinder: standard output: {error}");
+        Trouble::Output(error) => {
+            output::complain!("cylinder: {error}");
             Exit::Failed
         }
     }

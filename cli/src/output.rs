@@ -5,11 +5,13 @@
 
 use cylinder_core::io::Event;
 use cylinder_core::time::{Civil, Time};
+use rustix::io::Errno;
+use std::fmt::{Display, Formatter};
 use std::io::{BufWriter, ErrorKind, IsTerminal, Stdout, Write};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Set once standard output cannot take any more.
+/// Why standard output cannot take any more.
 #[derive(Debug)]
 pub enum OutputError {
     /// Whoever read it has stopped.
@@ -24,23 +26,113 @@ impl From<std::io::Error> for OutputError {
     }
 }
 
-/// Standard output, buffered. Flushed at the end, and after each line for somebody who watches.
-static OUT: LazyLock<Mutex<BufWriter<Stdout>>> = LazyLock::new(|| Mutex::new(BufWriter::new(std::io::stdout())));
+impl Display for OutputError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            OutputError::Closed => f.write_str("standard output: whoever reads it has stopped"),
+            // A standard output that the command was started without has no file descriptor.
+            OutputError::Failed(error) if Errno::from_io_error(error) == Some(Errno::BADF) => {
+                f.write_str("standard output: is closed")
+            }
+            OutputError::Failed(error) => write!(f, "standard output: {error}"),
+        }
+    }
+}
 
-fn out() -> MutexGuard<'static, BufWriter<Stdout>> {
+/// Standard output, buffered. Flushed at the end, and after each line for somebody who watches.
+struct Out {
+    buffer: BufWriter<Stdout>,
+    is_terminal: bool,
+    /// It only reports on work, which goes on when it is lost.
+    is_report: bool,
+    /// Why the report could not be written.
+    lost: Option<OutputError>,
+}
+
+static OUT: LazyLock<Mutex<Out>> = LazyLock::new(|| {
+    let (buffer, is_terminal) = (BufWriter::new(std::io::stdout()), std::io::stdout().is_terminal());
+    Mutex::new(Out { buffer, is_terminal, is_report: false, lost: None })
+});
+
+impl Out {
+    /// Writes, unless a report was lost already.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
+        if closed::at_start() { self.take(Err(Errno::BADF.into())) } else { self.with(|buffer| buffer.write_all(bytes)) }
+    }
+
+    fn flush(&mut self) -> Result<(), OutputError> {
+        self.with(BufWriter::flush)
+    }
+
+    fn with(&mut self, write: impl FnOnce(&mut BufWriter<Stdout>) -> std::io::Result<()>) -> Result<(), OutputError> {
+        let result = if self.lost.is_none() { write(&mut self.buffer) } else { Ok(()) };
+        self.take(result)
+    }
+
+    /// Keeps the error of a report.
+    fn take(&mut self, result: std::io::Result<()>) -> Result<(), OutputError> {
+        match result {
+            Err(error) if self.is_report => {
+                self.lost.get_or_insert(error.into());
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+}
+
+/// Whether the command was started with standard output closed.
+///
+/// The standard library opens `/dev/null` in place of a closed standard stream before `main` is called, so that no file takes
+/// its number; afterwards it cannot be told from a `/dev/null` that was given. Functions in `.init_array` run before that.
+mod closed {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    static CLOSED: AtomicBool = AtomicBool::new(false);
+
+    #[cfg(target_os = "linux")]
+    #[used]
+    #[unsafe(link_section = ".init_array")]
+    #[expect(unsafe_code, reason = "the only place that runs before the standard library's own start")]
+    static LOOK: extern "C" fn() = look;
+
+    extern "C" fn look() {
+        let found = rustix::io::fcntl_getfd(rustix::stdio::stdout());
+        CLOSED.store(found == Err(rustix::io::Errno::BADF), Ordering::Relaxed);
+    }
+
+    pub fn at_start() -> bool {
+        CLOSED.load(Ordering::Relaxed)
+    }
+}
+
+fn out() -> MutexGuard<'static, Out> {
     // A thread that panicked while it printed has left a whole buffer behind.
     OUT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From here on standard output only reports on work. The work goes on when that cannot be written: no error is returned, and
+/// [`lost`] tells at the end.
+pub fn only_reports() {
+    out().is_report = true;
+}
+
+/// Why the report could not be written, once.
+pub fn lost() -> Option<OutputError> {
+    out().lost.take()
+}
+
+/// True if standard output is a terminal.
+pub fn is_terminal() -> bool {
+    out().is_terminal
 }
 
 /// Writes a line to standard output.
 pub fn line(text: &str) -> Result<(), OutputError> {
     let mut out = out();
-    out.write_all(text.as_bytes())?;
-    out.write_all(b"\n")?;
-    if out.get_ref().is_terminal() {
-        out.flush()?;
-    }
-    Ok(())
+    out.write(text.as_bytes())?;
+    out.write(b"\n")?;
+    if out.is_terminal { out.flush() } else { Ok(()) }
 }
 
 /// Writes one JSON object as a line.
@@ -50,12 +142,12 @@ pub fn json(value: &serde_json::Value) -> Result<(), OutputError> {
 
 /// Writes bytes as they are.
 pub fn bytes(content: &[u8]) -> Result<(), OutputError> {
-    Ok(out().write_all(content)?)
+    out().write(content)
 }
 
 /// Pushes out what is buffered.
 pub fn flush() -> Result<(), OutputError> {
-    Ok(out().flush()?)
+    out().flush()
 }
 
 /// Writes a line to standard error, formatted as by `format!`. A standard error that is full, closed or broken is no reason to

@@ -37,7 +37,6 @@ struct Summary {
     messages_added: u64,
     bytes_added: u64,
     longest_hold_ms: i64,
-    output: Option<OutputError>,
 }
 
 thread_local! {
@@ -200,9 +199,6 @@ fn whom(args: &Backup) -> Result<Whom, Trouble> {
 }
 
 fn finish(args: &Backup, sum: &Sum, summary: Summary, several: bool, begun: Instant) -> Outcome {
-    if let Some(error) = summary.output {
-        return Err(Trouble::Output(error));
-    }
     let stopped = crate::stop::is_wanted();
     let exit = Exit::of_all(sum.codes.iter().copied().chain((stopped && sum.left > 0).then_some(Exit::Partial)));
     // A source that could not be had is no user.
@@ -246,9 +242,9 @@ fn finish(args: &Backup, sum: &Sum, summary: Summary, several: bool, begun: Inst
 }
 
 impl Watch for Teller<'_> {
-    fn user(&self, owner: &Owner, result: &Result<Report, Error>) -> bool {
+    fn user(&self, owner: &Owner, result: &Result<Report, Error>) {
         if crate::tape::is_replay() {
-            return true;
+            return;
         }
         PROGRESS.with_borrow_mut(|progress| progress.take().map(|(_, mut progress)| progress.clear()));
         let mut summary = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
@@ -258,26 +254,15 @@ impl Watch for Teller<'_> {
             summary.bytes_added += report.bytes_added;
             summary.longest_hold_ms = summary.longest_hold_ms.max(report.longest_hold.ms());
         }
-        match self.tell(owner, result) {
-            Ok(()) => true,
-            Err(error) => {
-                summary.output = Some(error);
-                false
-            }
-        }
+        // A report that cannot be written stops no run: `output::lost` tells at the end.
+        let _ = self.tell(owner, result);
     }
 
-    fn compacted(&self, owner: &Owner, result: &Result<Compaction, Error>) -> bool {
+    fn compacted(&self, owner: &Owner, result: &Result<Compaction, Error>) {
         PROGRESS.with_borrow_mut(|progress| progress.take().map(|(_, mut progress)| progress.clear()));
-        let mut summary = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.summary.lock();
         let how = compact::Verbosity::of(self.args.json, self.args.quiet, true);
-        match compact::tell(&owner_shown(owner), result, how) {
-            Ok(()) => true,
-            Err(error) => {
-                summary.output = Some(error);
-                false
-            }
-        }
+        let _ = compact::tell(&owner_shown(owner), result, how);
     }
 
     fn source(&self, name: &str, text: &str) {

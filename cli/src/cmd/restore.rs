@@ -176,6 +176,11 @@ fn request(args: &Restore) -> Result<Request, Trouble> {
             ));
         }
     };
+    if !matches!(way, Way::Dir(_)) && !args.dry_run && output::is_terminal() {
+        return Err(usage(
+            "restore: --zip and --tar write to standard output, which is a terminal: redirect it to a file or a pipe",
+        ));
+    }
     let format = match &args.format {
         None => Format::Maildir,
         Some(name) => {

@@ -56,11 +56,11 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 
 /// Whoever is told what happens.
 pub trait Watch: Sync {
-    /// What came of a user. False if nobody listens any more.
-    fn user(&self, owner: &Owner, result: &Result<Report, Error>) -> bool;
+    /// What came of a user.
+    fn user(&self, owner: &Owner, result: &Result<Report, Error>);
 
-    /// What came of looking whether a user's archive should be compacted. False if nobody listens any more.
-    fn compacted(&self, owner: &Owner, result: &Result<Outcome, Error>) -> bool;
+    /// What came of looking whether a user's archive should be compacted.
+    fn compacted(&self, owner: &Owner, result: &Result<Outcome, Error>);
 
     /// Something about a source that a person should know.
     fn source(&self, name: &str, text: &str);
@@ -133,7 +133,6 @@ struct State {
     /// Whoever is on a source's list.
     found: BTreeSet<Owner>,
     sum: Sum,
-    deaf: bool,
     last_error: Option<Error>,
 }
 
@@ -174,7 +173,7 @@ pub fn run(plan: &Plan, how: How, watch: &dyn Watch) -> Result<Sum, Trouble> {
     let ledger = if plan.ledger { Ledger::load(&plan.store) } else { Ledger::default() };
     let (sum, saved) = (Sum::default(), Instant::now());
     let sources = sources.collect();
-    let state = State { sources, ledger, saved, found: BTreeSet::new(), sum, deaf: false, last_error: None };
+    let state = State { sources, ledger, saved, found: BTreeSet::new(), sum, last_error: None };
     let retention =
         if how.compact { Some(crate::cmd::compact::retention(&mut host::store_driver(&plan.store, 0))?) } else { None };
     let fleet = Fleet { plan, how, hub, retention, watch, workers, state: Mutex::new(state) };
@@ -228,9 +227,6 @@ impl Fleet<'_> {
             return Pick::Nothing;
         }
         let mut state = self.state();
-        if state.deaf {
-            return Pick::Nothing;
-        }
         let (count, now) = (state.sources.len(), Instant::now());
         let mut wait = false;
         for at in (0..count).map(|n| (n + number) % count) {
@@ -481,7 +477,7 @@ impl Users<'_> {
 
 impl Queue for Users<'_> {
     fn is_over(&self) -> bool {
-        self.fleet.is_over() || self.fleet.state().deaf
+        self.fleet.is_over()
     }
 
     fn next(&mut self) -> Option<(Owner, Settings)> {
@@ -533,9 +529,7 @@ impl Queue for Users<'_> {
             }
         }
         drop(state);
-        if !self.fleet.watch.user(owner, &result) {
-            self.fleet.state().deaf = true;
-        }
+        self.fleet.watch.user(owner, &result);
     }
 
     fn policy(&self, owner: &Owner) -> Option<Policy> {
@@ -548,9 +542,7 @@ impl Queue for Users<'_> {
         if let Some(of_user) = self.fleet.state().sum.codes.get_mut(self.code).filter(|of_user| **of_user == Exit::Ok) {
             *of_user = code;
         }
-        if !self.fleet.watch.compacted(owner, &result) {
-            self.fleet.state().deaf = true;
-        }
+        self.fleet.watch.compacted(owner, &result);
     }
 
     fn put_back(&mut self, owner: Owner) {

@@ -19,17 +19,10 @@ use std::io::Write;
 const PIECE: u64 = 1 << 20;
 
 fn failed(error: OutputError) -> Error {
-    let fault = match error {
-        OutputError::Closed => Fault::Gone,
-        OutputError::Failed(error) => match error.raw_os_error() {
-            // ENOSPC
-            Some(28) => Fault::NoSpace,
-            Some(122) => Fault::Quota,
-            Some(other) => Fault::Os(other),
-            None => Fault::Driver,
-        },
-    };
-    Error::world("write", "standard output", fault)
+    Error::Refused(match error {
+        OutputError::Closed => String::from("standard output: whoever reads it has stopped; the file is not complete"),
+        OutputError::Failed(_) => error.to_string(),
+    })
 }
 
 /// A tar file.
@@ -118,7 +111,7 @@ impl Zip {
 
     /// Ends it.
     pub fn finish(self) -> Result<(), Error> {
-        self.writer.finish().map(drop).map_err(|error| zip_failed(&error))
+        self.writer.finish().map(drop).map_err(zip_failed)
     }
 }
 
@@ -126,8 +119,11 @@ fn io_failed(error: std::io::Error) -> Error {
     failed(OutputError::from(error))
 }
 
-fn zip_failed(error: &rawzip::Error) -> Error {
-    Error::Refused(format!("zip file: {error}"))
+fn zip_failed(error: rawzip::Error) -> Error {
+    match error.into_kind() {
+        rawzip::ErrorKind::IO(error) => io_failed(error),
+        other => Error::Refused(format!("zip file: {other}")),
+    }
 }
 
 /// A time as a zip file has it.
@@ -145,7 +141,7 @@ impl Shelf for Zip {
         if self.dirs.insert(path.to_vec()) {
             let name = format!("{}/", in_zip(path));
             let dir = self.writer.new_dir(name.as_str()).last_modified(stamp(self.now));
-            dir.create().map_err(|error| zip_failed(&error))?;
+            dir.create().map_err(zip_failed)?;
         }
         Ok(())
     }
@@ -153,12 +149,12 @@ impl Shelf for Zip {
     async fn put(&mut self, path: &[u8], draft: &mut Draft<'_>, mtime: Option<Time>) -> Result<Put, Error> {
         let name = in_zip(path);
         let file = self.writer.new_file(name.as_str()).compression_method(CompressionMethod::DEFLATE);
-        let (mut entry, config) = file.last_modified(stamp(mtime.unwrap_or(self.now))).start().map_err(|e| zip_failed(&e))?;
+        let (mut entry, config) = file.last_modified(stamp(mtime.unwrap_or(self.now))).start().map_err(zip_failed)?;
         let mut writer = config.wrap(DeflateEncoder::new(&mut entry, Compression::fast()));
         copy(draft, |piece| writer.write_all(piece).map_err(io_failed)).await?;
-        let (encoder, descriptor) = writer.finish().map_err(|e| zip_failed(&e))?;
+        let (encoder, descriptor) = writer.finish().map_err(zip_failed)?;
         encoder.finish().map_err(io_failed)?;
-        entry.finish(descriptor).map_err(|e| zip_failed(&e))?;
+        entry.finish(descriptor).map_err(zip_failed)?;
         Ok(Put::Created)
     }
 }
