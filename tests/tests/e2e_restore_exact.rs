@@ -4,7 +4,7 @@
 //! Needs root and `tests/lab/cyrus-lab install 3.6`; those that are ignored need the other releases, too.
 
 use cylinder_tests::choose::{Choose, Sampler};
-use cylinder_tests::cli::{Bench, Cylinder, Ran, Running, append_many, bodies};
+use cylinder_tests::cli::{Bench, Cylinder, Namespace, Ran, Running, agrees, append_many, bodies};
 use cylinder_tests::csync::Csync;
 use cylinder_tests::imap::Message;
 use cylinder_tests::lab::{Lab, Version};
@@ -169,6 +169,34 @@ fn comes_back(version: Version, user: &str, service: &str) {
 #[test]
 fn a_user_comes_back_as_it_was_through_the_replication_server() {
     comes_back(Version::V3_6, "anna", "sync");
+}
+
+#[test]
+fn a_user_whose_archive_was_imported_comes_back_and_every_way_ends_with_0() {
+    let lab = Lab::start(Version::V3_6, &[]);
+    let cylinder = Cylinder::new(&lab);
+    let archive = concat!(env!("CARGO_MANIFEST_DIR"), "/data/perl/alice/backupdata-1795457253.tar.gz");
+    assert_eq!(cylinder.read(&["import", archive]).exit, 0);
+    for service in ["sync", "imap"] {
+        let told = restore_well(&lab, &cylinder, "alice", service, &["--all"]);
+        assert!(told["ended_early"].is_null() && sum(&told, "failed") == 0, "{told}");
+        let mut imap = lab.login("alice");
+        agrees(&cylinder, &mut imap, "alice", Namespace::DEFAULT);
+        let acl = format!("{:?}", imap.ok("GETACL INBOX").untagged);
+        assert!(acl.contains("alice") && acl.contains("lrswipkxtecdan"), "the ACL of cyrus.header: {acl}");
+        delete_user(&lab, "alice", true);
+    }
+    drop(lab.new_user("alice"));
+    let server = format!("tcp:{}:{}", lab.host(), lab.port("imap"));
+    for way in ["--to-tree", "--merge"] {
+        let mut command = Command::new(binary());
+        // INBOX has an annotation that IMAP does not take, which is a failure of its own.
+        command.args(["restore", "alice", "--subtree", "Work", way, "--login", "cyrus", "--password-env", "LAB_PASSWORD"]);
+        command.args(["--server", &server, "--store"]).arg(cylinder.store()).env("LAB_PASSWORD", "any");
+        let ran = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())).end();
+        assert_eq!(ran.exit, 0, "{ran:?}");
+        assert!(ran.stderr.contains("the archive has no entries of mailboxes.db"), "{ran:?}");
+    }
 }
 
 #[test]

@@ -109,6 +109,31 @@ fn what_the_state_tells_of_is_there() {
 /// There a rename or a deletion is a link with the old name to nothing. What has no name any more is in the snapshot before the
 /// newest, which is a second older.
 #[test]
+fn what_was_imported_is_restored_whole_and_ends_with_0() {
+    let store = Store::new();
+    run_for(store.command(&["import"]).arg(archive("alice")), 0);
+    let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/sample/etc/imapd.conf");
+    let config = store.beside("spool").join("var/lib/cyrus");
+    fs::create_dir_all(store.beside("spool/etc")).expect("a directory");
+    fs::copy(conf, store.beside("spool/etc/imapd.conf")).expect("a file");
+    for ways in [&["--dir", "dir"][..], &["--dir", "mbox", "--format", "mbox"], &["--spool", "spool", "--cyrus", "3.6"]] {
+        let goal = store.beside(ways[1]);
+        let mut command = store.command(&["restore", "alice", "--all", ways[0]]);
+        let told = err(&run_for(command.arg(&goal).args(&ways[2..]), 0));
+        assert_eq!(told.matches("the archive has no entries of mailboxes.db").count(), 1, "{told}");
+        assert!(!told.contains("FAILED"), "{told}");
+    }
+    for way in ["--tar", "--zip"] {
+        run_for(&mut store.command(&["restore", "alice", "--all", way]), 0);
+    }
+    // What ctl_mboxlist is given has the ACL of cyrus.header.
+    let names = fs::read_dir(config).expect("a directory").map(|entry| entry.expect("an entry").path());
+    let work = names.filter(|path| path.to_string_lossy().contains("cylinder-restore")).max().expect("a directory");
+    let entries: Value = serde_json::from_slice(&fs::read(work.join("mailboxes.json")).expect("a file")).expect("JSON");
+    assert_eq!(entries["user.alice.Work"]["acl"]["alice"], "lrswipkxtecdan", "{entries}");
+}
+
+#[test]
 fn folders_that_have_no_name_any_more_are_in_a_snapshot_of_their_own() {
     let store = Store::new();
     let mut bytes = fs::read(archive("dave@virt.example")).expect("an archive");

@@ -270,6 +270,7 @@ impl Order {
         let taken = Civil::from_time(selection.at.commit.time);
         if !self.quiet {
             output::complain!("cylinder: snapshot {} of {taken}", selection.at.commit.number);
+            super::restore::tell_entries(&selection);
         }
         let mut report = self.onto(io, &selection, password).await?;
         if report.ended_early.is_none() {

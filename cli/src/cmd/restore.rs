@@ -119,6 +119,18 @@ fn tell_snapshot(args: &Restore, when: When, selection: &Selection<'_>) {
     let commit = &selection.at.commit;
     let owner = host::owner_shown(&selection.owner);
     output::complain!("{owner}: snapshot {} of {}: {asked}", commit.number, output::time(commit.time));
+    tell_entries(selection);
+}
+
+/// Says what is not known of folders that came by way of the stock protocol.
+pub(super) fn tell_entries(selection: &Selection<'_>) {
+    if selection.lacks_entries() {
+        output::complain!(
+            "{}: the archive has no entries of mailboxes.db, since it was imported or pulled from a stock server: types and ACLs are \
+             those of cyrus.header; partitions are not known",
+            host::owner_shown(&selection.owner)
+        );
+    }
 }
 
 async fn carry_out(args: &Restore, request: &Request, io: &Io, reader: &Reader, ahead: usize) -> Result<Report, Error> {

@@ -8,6 +8,7 @@ pub mod absent;
 pub mod bodies;
 mod databases;
 pub mod draft;
+mod entry;
 pub mod export;
 pub mod fields;
 pub mod forms;

@@ -10,6 +10,7 @@
 //! What must not come in: where things are restored to.
 
 use super::absent::{self, Seen};
+use super::entry;
 use super::fields;
 use super::recovered;
 use crate::archive::read::{CommitAt, Reader};
@@ -203,7 +204,8 @@ pub struct Folder {
     pub name: Vec<u8>,
     /// uniqueid.
     pub id: Vec<u8>,
-    /// Its entry in mailboxes.db: type, partition, ACL, UIDVALIDITY, MODSEQs. The default if that cannot be read.
+    /// Its entry in mailboxes.db: type, partition, ACL, UIDVALIDITY, MODSEQs. If the archive has none, what cyrus.header
+    /// tells of it, without a partition; the default if it cannot be read.
     pub entry: MbEntry,
     /// cyrus.header: quota root, names of keywords, a copy of the ACL. `None` if it cannot be read.
     pub header: Option<Header>,
@@ -398,6 +400,11 @@ impl<'a> Selection<'a> {
         lacking::folders(&self.table).into_iter().filter(is_meant).collect()
     }
 
+    /// True if the archive has no entries of mailboxes.db of folders in the scope, since what saved them does not save those.
+    pub fn lacks_entries(&self) -> bool {
+        self.wish.scope != Scope::Recovered && self.folders.iter().any(|at| self.table.folders[*at].entry.is_empty())
+    }
+
     /// How many folders are in the scope, those that turn out to have no selected message among them.
     pub fn len(&self) -> usize {
         self.folders.len()
@@ -473,7 +480,7 @@ impl<'a> Selection<'a> {
             problems: core::mem::take(&mut view.problems),
             ..Folder::default()
         };
-        match mailboxes::parse(&row.entry) {
+        match entry::of(row, folder.header.as_ref(), folder.index.as_ref()) {
             Ok(entry) => folder.entry = entry,
             Err(damage) => folder.problems.push(damage.into()),
         }

@@ -13,6 +13,7 @@ use super::absent::absent;
 use super::bodies::{Bodies, Next};
 use super::databases::{self, Database, below, put};
 use super::draft::Draft;
+use super::entry;
 use super::export::FolderPlan;
 use super::report::{Note, Report};
 use super::scripts;
@@ -75,6 +76,8 @@ pub struct Work {
     annotations: BTreeMap<Vec<u8>, Vec<u8>>,
     users: BTreeSet<Vec<u8>>,
     roots: BTreeSet<Vec<u8>>,
+    /// Quota roots that folders of archives name which cannot have their limits.
+    unlimited: BTreeSet<Vec<u8>>,
     /// Records for the quota database, where quota roots have no files.
     quotas: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Users with collections for which only Cyrus itself can make the databases.
@@ -354,7 +357,7 @@ impl User<'_, '_> {
 
     /// The entry and the uniqueid of the user's INBOX.
     fn inbox(&self) -> Option<(MbEntry, Vec<u8>)> {
-        self.selection.table.folder(b"INBOX").and_then(|row| Some((mailboxes::parse(&row.entry).ok()?, row.id.clone())))
+        self.selection.table.folder(b"INBOX").and_then(|row| Some((entry::of(row, None, None).ok()?, row.id.clone())))
     }
 
     /// How the user's own files are found on this server.
@@ -500,6 +503,9 @@ impl User<'_, '_> {
             self.work.users.insert(userid);
         }
         self.work.roots.extend(folder.quota_root().map(<[u8]>::to_vec));
+        if self.selection.lacks_entries() {
+            self.work.unlimited.extend(folder.quota_root().map(<[u8]>::to_vec));
+        }
         Ok(())
     }
 
@@ -839,7 +845,12 @@ impl Work {
             }
             let why = "folders name it, and neither the archive nor the server has its limits";
             let next = "set them on the server (cyradm: setquota), which counts the use anew";
-            self.report.failed.add(format!("quota root {}", shown(&root)), why, next);
+            // Archives that have no entries of mailboxes.db have no limits either.
+            let notes = match self.unlimited.contains(&root) {
+                true => &mut self.report.skipped,
+                false => &mut self.report.failed,
+            };
+            notes.add(format!("quota root {}", shown(&root)), why, next);
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ use crate::escape::shown;
 use crate::guid::Guid;
 use crate::io::{Event, Io};
 use crate::restore::bodies::{Bodies, Last, Next};
+use crate::restore::entry;
 use crate::restore::select::{Annotation, Body, Folder, Message, Scope, Selection, UserData, is_deleted_folder};
 use crate::sync::client::{self, Answer, Client, Mailbox, No, Upload};
 use crate::time::Time;
@@ -554,7 +555,7 @@ impl<'a> Exact<'a> {
         }
         let mut going = Vec::new();
         for n in 0..self.selection.len() {
-            let kind = self.selection.row(n).and_then(|row| mailboxes::parse(&row.entry).ok()).map(|entry| entry.mbtype.kind);
+            let kind = self.selection.row(n).and_then(entry::kind);
             // Scheduled mail would not be made again.
             let stays = kind.is_none_or(|kind| matches!(kind, Kind::Email | Kind::Netnews | Kind::Sieve | Kind::JmapSubmit));
             if stays || !self.is_wanted(n) {
