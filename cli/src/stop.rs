@@ -19,8 +19,13 @@ pub fn is_wanted() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
-/// From here on signals set the flag, and end the process only if they come again.
+/// From here on signals set the flag, and end the process only if they come again. Once is enough: a second registration would
+/// find the flag set by the first one, and take the first signal for the second.
 pub fn watch() -> std::io::Result<()> {
+    static IS_WATCHED: AtomicBool = AtomicBool::new(false);
+    if IS_WATCHED.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // The order matters: the first signal finds the flag unset, and sets it; the second finds it set.
         signal_hook::flag::register_conditional_default(signal, flag())?;

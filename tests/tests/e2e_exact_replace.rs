@@ -58,10 +58,13 @@ fn scripts(lab: &Lab, user: &str) -> String {
 }
 
 fn restore_command(lab: &Lab, cylinder: &Cylinder, user: &str, words: &[&str]) -> Command {
+    restore_command_at(&format!("tcp:{}:{}", lab.host(), lab.port("sync")), cylinder, user, words)
+}
+
+fn restore_command_at(server: &str, cylinder: &Cylinder, user: &str, words: &[&str]) -> Command {
     let mut command = Command::new(binary());
-    let server = format!("tcp:{}:{}", lab.host(), lab.port("sync"));
     command.args(["restore", user, "--exact", "--login", "cyrus", "--password-env", "LAB_PASSWORD", "--json"]);
-    command.args(["--server", &server]).args(words).arg("--store").arg(cylinder.store()).env("LAB_PASSWORD", "any");
+    command.args(["--server", server]).args(words).arg("--store").arg(cylinder.store()).env("LAB_PASSWORD", "any");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -436,4 +439,107 @@ fn a_folder_of_a_user_who_is_not_there_asks_for_the_inbox() {
     assert!(ran.exit != 0 && ran.stderr.contains("has no mailbox user.anna") && ran.stderr.contains("--all"), "{ran:?}");
     restore_for(&other, &bench.cylinder, &["--all"], 0);
     assert_eq!(bodies(&mut other.login("anna"), "S").len(), 2);
+}
+
+/// `restore --exact --replace`, which backs up first, from the files of this lab.
+fn replace_command(lab: &Lab, cylinder: &Cylinder, words: &[&str]) -> Command {
+    saving(restore_command(lab, cylinder, "anna", words), lab)
+}
+
+fn saving(mut command: Command, lab: &Lab) -> Command {
+    command.arg("--replace").arg("--root").arg(lab.root()).args(["--imapd-conf", lab.conf()]);
+    command
+}
+
+/// Takes messages away as a disk would: files and records are gone, and nothing tells of them.
+fn lose(lab: &Lab, folder: &str, uids: std::ops::RangeInclusive<u32>) {
+    let dir = spool_dir(lab, folder);
+    for uid in uids {
+        std::fs::remove_file(dir.join(format!("{uid}."))).expect("a message file");
+    }
+    std::fs::remove_file(dir.join("cyrus.index")).expect("an index");
+    lab.run("reconstruct", &[folder]);
+}
+
+#[test]
+fn mail_that_is_lost_comes_back_in_one_call() {
+    let mut bench = Bench::start(Version::V3_6, &[]);
+    append_many(&mut bench.imap, "INBOX", 0, 20);
+    bench.cylinder.backup_well("anna");
+    bench.imap.command("UNSELECT");
+    let before = replica_of(&bench.lab, "user.anna");
+    lose(&bench.lab, "user/anna", 3..=20);
+    assert_eq!(bench.lab.login("anna").fetch("INBOX").len(), 2);
+    let ran = Running::start(&mut replace_command(&bench.lab, &bench.cylinder, &["--all"])).end();
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    assert!(ran.stderr.contains("anna: ALARM: 2 of 20 messages were left"), "{ran:?}");
+    let expected = "what is there is saved as snapshot 2; the alarm does not stop the restore. If the restore is cut, run it again with --at 1";
+    assert!(ran.stderr.contains(expected) && ran.stderr.contains("cylinder: snapshot 1 of "), "{ran:?}");
+    assert_eq!((sum(&ran.json()[0], "added"), bench.lab.login("anna").fetch("INBOX").len()), (20, 20));
+    assert_eq!(replica_of(&bench.lab, "user.anna"), before);
+
+    // The newest snapshot is now that of after the loss: it is not taken for what was meant.
+    let ran = Running::start(&mut replace_command(&bench.lab, &bench.cylinder, &["--all"])).end();
+    let expected = "2 of 20 messages were left when snapshot 2 was made: say --at 1";
+    assert!(ran.exit == 1 && ran.stderr.contains(expected), "{ran:?}");
+    assert_eq!(bench.lab.login("anna").fetch("INBOX").len(), 20);
+    let ran = Running::start(&mut replace_command(&bench.lab, &bench.cylinder, &["--all", "--at", "1"])).end();
+    assert!(ran.exit == 0 && sum(&ran.json()[0], "added") == 0, "{ran:?}");
+}
+
+/// What a replication client is told of a mailbox.
+fn replica_of(lab: &Lab, name: &str) -> String {
+    Csync::login(lab.host(), lab.port("sync")).ask(&format!("GET FULLMAILBOX {name}"))
+}
+
+#[test]
+fn a_replacing_restore_that_was_cut_is_run_again() {
+    let mut bench = Bench::start(Version::V3_6, &[]);
+    append_many(&mut bench.imap, "INBOX", 0, 20);
+    bench.cylinder.backup_well("anna");
+    bench.imap.logout();
+    lose(&bench.lab, "user/anna", 3..=20);
+    // Backed up, and then the server is not to be had.
+    let command = restore_command_at("tcp:127.0.0.1:1", &bench.cylinder, "anna", &["--all", "--at", "today"]);
+    let ran = Running::start(&mut saving(command, &bench.lab)).end();
+    assert!(ran.exit == 1 && ran.stderr.contains("run it again with --at 1"), "{ran:?}");
+    assert_eq!(bench.lab.login("anna").fetch("INBOX").len(), 2);
+    let ran = Running::start(&mut replace_command(&bench.lab, &bench.cylinder, &["--all", "--at", "today"])).end();
+    assert!(ran.exit == 1 && ran.stderr.contains("say --at 1"), "{ran:?}");
+    let ran = Running::start(&mut replace_command(&bench.lab, &bench.cylinder, &["--all"])).end();
+    assert!(ran.exit == 1 && ran.stderr.contains("say --at 1"), "{ran:?}");
+    let ran = Running::start(&mut replace_command(&bench.lab, &bench.cylinder, &["--all", "--at", "1"])).end();
+    assert_eq!((ran.exit, bench.lab.login("anna").fetch("INBOX").len()), (0, 20), "{ran:?}");
+}
+
+#[test]
+fn what_cannot_be_backed_up_is_not_replaced() {
+    let mut bench = Bench::start(Version::V3_6, &[]);
+    append_many(&mut bench.imap, "INBOX", 0, 4);
+    bench.cylinder.backup_well("anna");
+    append_many(&mut bench.imap, "INBOX", 4, 8);
+    bench.imap.command("UNSELECT");
+    std::fs::write(spool_dir(&bench.lab, "user/anna").join("7."), b"something else").expect("written");
+    let ran = Running::start(&mut replace_command(&bench.lab, &bench.cylinder, &["--all"])).end();
+    assert!(ran.exit == 1 && ran.stderr.contains("could not be backed up as a whole, so it is not replaced"), "{ran:?}");
+    assert_eq!(bench.lab.login("anna").fetch("INBOX").len(), 8);
+}
+
+#[test]
+fn a_signal_after_the_backup_ends_a_replacing_restore_cleanly() {
+    let mut bench = Bench::start(Version::V3_6, &[]);
+    append_many(&mut bench.imap, "INBOX", 0, 2);
+    bench.cylinder.backup_well("anna");
+    // A server that says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let server = format!("tcp:{}", silent.local_addr().expect("an address"));
+    let command = restore_command_at(&server, &bench.cylinder, "anna", &["--all"]);
+    let mut running = Running::start(&mut saving(command, &bench.lab));
+    let connection = silent.accept().expect("a connection, when the backup is done");
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(running.is_running(), "it does not wait for the server");
+    rustix::process::kill_process(running.pid(), rustix::process::Signal::TERM).expect("it can be ended");
+    let ran = running.end();
+    assert!(ran.exit == 3 && ran.stderr.contains("is in the archive already. If the restore is cut"), "{ran:?}");
+    drop(connection);
 }

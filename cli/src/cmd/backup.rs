@@ -37,6 +37,20 @@ struct Summary {
     messages_added: u64,
     bytes_added: u64,
     longest_hold_ms: i64,
+    /// Users of whom something could not be saved.
+    unsaved: u64,
+    /// The newest commit that was written.
+    commit: Option<u64>,
+}
+
+/// What came of the backup that another command needs.
+pub struct Saved {
+    /// All that the server has is saved.
+    pub is_whole: bool,
+    /// An alarm stands.
+    pub is_alarming: bool,
+    /// The snapshot that was made; `None` if nothing had changed.
+    pub snapshot: Option<u64>,
 }
 
 thread_local! {
@@ -113,8 +127,22 @@ pub fn again(recorded: &Recorded) -> Outcome {
     run_with(&args, recorded.chance)
 }
 
+/// Backs up for a command that is going to replace what is there.
+pub fn save(args: &Backup) -> Result<Saved, Trouble> {
+    let (sum, summary, _) = work(args, host::chance()?)?;
+    let is_whole = !sum.codes.is_empty() && sum.sources_lost == 0 && sum.left == 0 && summary.unsaved == 0;
+    let is_alarming = sum.codes.iter().any(|code| *code != Exit::Ok);
+    Ok(Saved { is_whole, is_alarming, snapshot: summary.commit })
+}
+
 fn run_with(args: &Backup, chance: [u8; 16]) -> Outcome {
     let begun = Instant::now();
+    let (sum, summary, several) = work(args, chance)?;
+    finish(args, &sum, summary, several, begun)
+}
+
+/// Does it, and gives what came of it, and whether several users are meant.
+fn work(args: &Backup, chance: [u8; 16]) -> Result<(Sum, Summary, bool), Trouble> {
     let mut plan = plan(args)?;
     if crate::tape::current().is_some() {
         plan.jobs = 1;
@@ -129,8 +157,7 @@ fn run_with(args: &Backup, chance: [u8; 16]) -> Outcome {
     let how = How { level, check: !args.no_check, threads, chance, compact, adopt: args.adopt };
     let teller = Teller { args, summary: Mutex::default() };
     let sum = fleet::run(&plan, how, &teller)?;
-    let summary = teller.summary.into_inner().unwrap_or_else(PoisonError::into_inner);
-    finish(args, &sum, summary, several, begun)
+    Ok((sum, teller.summary.into_inner().unwrap_or_else(PoisonError::into_inner), several))
 }
 
 /// What the options say, or the file that they name.
@@ -248,7 +275,9 @@ impl Watch for Teller<'_> {
         }
         PROGRESS.with_borrow_mut(|progress| progress.take().map(|(_, mut progress)| progress.clear()));
         let mut summary = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
+        summary.unsaved += u64::from(!result.as_ref().is_ok_and(is_saved));
         if let Ok(report) = result {
+            summary.commit = report.commit.or(summary.commit);
             summary.changed += u64::from(report.commit.is_some());
             summary.messages_added += report.messages_added;
             summary.bytes_added += report.bytes_added;
@@ -350,6 +379,12 @@ impl Teller<'_> {
             ),
         })
     }
+}
+
+/// True if all that the server has is saved. What a killed run had saved beside it is no loss.
+fn is_saved(report: &Report) -> bool {
+    let unclaimed = report.problems.iter().filter(|problem| matches!(problem, Problem::Unclaimed { .. })).count() as u64;
+    report.other_home.is_none() && report.problems_count == unclaimed
 }
 
 fn problem_text(problem: &Problem) -> String {

@@ -1,12 +1,15 @@
 //! `cylinder restore` into a running server.
 
+mod before;
+mod session;
+mod tell;
+
 use super::archive;
-use crate::args::{Backup, Restore};
+use crate::args::Restore;
 use crate::exit::Exit;
 use crate::host::{self, Outcome, Trouble};
-use crate::output::{self, count, size};
+use crate::output;
 use crate::server::{From, IMAP, Server};
-use argh::FromArgs;
 use cylinder_core::archive::read::Reader;
 use cylinder_core::cyrus::names::{Naming, Owner};
 use cylinder_core::cyrus::utf7;
@@ -20,14 +23,15 @@ use cylinder_core::restore::server::deliver::OverQuota;
 use cylinder_core::restore::server::exact::{self, Wishes};
 use cylinder_core::restore::server::mail::{Run, Target};
 use cylinder_core::restore::server::names::{Names, stamp};
-use cylinder_core::restore::server::report::{FolderReport, Report};
+use cylinder_core::restore::server::report::Report;
 use cylinder_core::restore::server::{flags, room, tree};
 use cylinder_core::store::archive_dir;
 use cylinder_core::time::{Civil, Span};
 use cylinder_core::view::When;
 use cylinder_transport_ssh::Ssh;
-use serde_json::json;
+use session::Session;
 use std::path::PathBuf;
+use tell::Telling;
 
 /// How mail comes back.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,6 +61,10 @@ pub struct Order {
     pub store: PathBuf,
     /// As of when.
     pub when: When,
+    /// Nobody has said as of when.
+    pub is_newest: bool,
+    /// The snapshot that `when` names, if that was settled before a backup.
+    pub fixed: Option<u64>,
     /// What of it.
     pub wish: Wish,
     /// How.
@@ -85,22 +93,7 @@ pub fn is_meant(args: &Restore) -> bool {
 /// Puts what was wished for onto a running server.
 pub fn run(args: &Restore, user: &str, wish: Wish, when: When) -> Outcome {
     let into = args.as_user.as_deref().unwrap_or(user);
-    let mut order = Order {
-        owner: host::owner(user),
-        target: host::owner(into),
-        // What removes trees reads no archive.
-        store: if args.cleanup { PathBuf::from(".") } else { host::store(&args.store)? },
-        when,
-        wish,
-        how: how(args)?,
-        server: server(args, into)?,
-        over_quota: over_quota(args)?,
-        id: host::chance()?.iter().map(|byte| format!("{byte:02x}")).collect(),
-        expire: args.expire.as_ref().map(|text| span(text).ok_or_else(|| bad("--expire", text, "7d"))).transpose()?,
-        rehearse: args.dry_run,
-        json: args.json,
-        quiet: args.quiet,
-    };
+    let mut order = order(args, user, wish, when, server(args, into)?)?;
     if args.cleanup {
         return order.clean_up();
     }
@@ -111,35 +104,41 @@ pub fn run(args: &Restore, user: &str, wish: Wish, when: When) -> Outcome {
         }
         order.wish.kind = Kind::Every;
     }
-    if args.replace && !args.no_backup && !args.dry_run {
-        back_up(args, user)?;
-    }
-    order.run()
+    let mut session = Session::open(&order.server, &order.store)?;
+    order.make_ready(args, &mut session)?;
+    let report = order.run(&mut session)?;
+    order.telling().tell(&report)?;
+    Ok(exit_of(&report))
+}
+
+/// What the options say, for one user.
+fn order(args: &Restore, user: &str, wish: Wish, when: When, server: Server) -> Result<Order, Trouble> {
+    Ok(Order {
+        owner: host::owner(user),
+        target: host::owner(args.as_user.as_deref().unwrap_or(user)),
+        // What removes trees reads no archive.
+        store: if args.cleanup { PathBuf::from(".") } else { host::store(&args.store)? },
+        when,
+        is_newest: args.at.is_none(),
+        fixed: None,
+        wish,
+        how: how(args)?,
+        server,
+        over_quota: over_quota(args)?,
+        id: host::chance()?.iter().map(|byte| format!("{byte:02x}")).collect(),
+        expire: args.expire.as_ref().map(|text| span(text).ok_or_else(|| bad("--expire", text, "7d"))).transpose()?,
+        rehearse: args.dry_run,
+        json: args.json,
+        quiet: args.quiet,
+    })
+}
+
+fn exit_of(report: &Report) -> Exit {
+    if report.is_clean() { Exit::Ok } else { Exit::Partial }
 }
 
 fn bad(option: &str, text: &str, expected: &str) -> Trouble {
     Trouble::Usage(format!("{option} {text}: expected {expected}"))
-}
-
-/// Backs up what is going to be replaced.
-fn back_up(args: &Restore, user: &str) -> Result<(), Trouble> {
-    let store = host::store(&args.store)?.display().to_string();
-    let mut words = vec!["--store", &store, "--quiet"];
-    words.push(if user == "%shared" { "--shared" } else { user });
-    let options = [("--from", &args.from), ("--imapd-conf", &args.imapd_conf), ("--root", &args.root), ("--ssh", &args.ssh)];
-    for (name, value) in options {
-        if let Some(value) = value {
-            words.extend([name, value]);
-        }
-    }
-    let backup = Backup::from_args(&["cylinder", "backup"], &words).map_err(|early| Trouble::Usage(early.output))?;
-    match super::backup::run(&backup)? {
-        Exit::Ok => Ok(()),
-        _ => {
-            let why = "what is there could not be backed up as a whole, so it is not replaced; --no-backup does without";
-            Err(Error::Refused(String::from(why)).into())
-        }
-    }
 }
 
 fn how(args: &Restore) -> Result<How, Trouble> {
@@ -187,8 +186,8 @@ fn server(args: &Restore, user: &str) -> Result<Server, Trouble> {
 
 impl Order {
     /// Does it.
-    pub fn run(&self) -> Outcome {
-        self.with_server(async |io, password| {
+    pub fn run(&self, session: &mut Session) -> Result<Report, Error> {
+        session.run(self.quiet || self.json, async |io, password| {
             let reader = archive::open(io, &self.owner, &archive_dir(&self.owner)?).await?;
             let report = self.restore(io, &reader, password).await;
             reader.close().await;
@@ -198,27 +197,19 @@ impl Order {
 
     /// Removes trees whose time has come.
     pub fn clean_up(&self) -> Outcome {
-        self.with_server(async |io, password| {
+        let report = Session::open(&self.server, &self.store)?.run(self.quiet || self.json, async |io, password| {
             let (mut client, names) = self.connect(io, password).await?;
             let report = tree::clean_up(&mut client, &names, io.now(), self.rehearse).await?;
             client.logout().await;
             Ok(report)
-        })
+        })?;
+        self.telling().tell(&report)?;
+        Ok(exit_of(&report))
     }
 
-    fn with_server(&self, procedure: impl AsyncFnOnce(&Io, &[u8]) -> Result<Report, Error>) -> Outcome {
-        self.server.check()?;
-        let password = self.server.ask_password()?;
-        crate::stop::watch().map_err(|error| Error::Refused(format!("signals cannot be handled: {error}")))?;
-        let (_hub, streams) = self.server.streams()?;
-        let mut driver = host::store_driver(&self.store, host::threads(None)).with_connections(Box::new(streams));
-        let mut progress = output::Progress::new(self.quiet || self.json);
-        let mut on_event = |event| progress.on("restored", &event);
-        let report = host::run_with(&mut driver, async |io| procedure(&io, &password).await, &mut on_event);
-        progress.clear();
-        let report = report?;
-        self.tell(&report)?;
-        Ok(if report.is_clean() { Exit::Ok } else { Exit::Partial })
+    /// How a report of this is told.
+    fn telling(&self) -> Telling<'_> {
+        Telling { who: None, rehearse: self.rehearse, json: self.json, quiet: self.quiet, at: self.fixed }
     }
 
     /// A connection as the owner of the mail, or as an administrator for shared folders.
@@ -273,6 +264,7 @@ impl Order {
             super::restore::tell_entries(&selection);
         }
         let mut report = self.onto(io, &selection, password).await?;
+        self.tell_same(&selection, &mut report);
         if report.ended_early.is_none() {
             report.miss(absent(&selection).await?);
         }
@@ -332,7 +324,7 @@ impl Order {
     /// Says beforehand what will happen.
     fn announce(&self, planned: &Report) {
         if !self.quiet && !self.json {
-            output::complain!("cylinder: {}", sum(planned, true));
+            output::complain!("cylinder: {}", tell::sum(planned, true));
         }
     }
 
@@ -392,103 +384,12 @@ impl Order {
         }
         admin.logout().await;
     }
-
-    fn tell(&self, report: &Report) -> Result<(), Trouble> {
-        for note in &report.notes {
-            output::complain!("cylinder: {note}");
-        }
-        if self.json {
-            return Ok(output::json(&in_json(report, self.rehearse))?);
-        }
-        let folders = report.folders.iter().filter(|folder| !self.quiet || folder.failed > 0);
-        for folder in folders {
-            output::line(&line(folder, self.rehearse))?;
-            for failure in &folder.failures {
-                output::line(&format!("  {}: {}", failure.what, failure.why))?;
-            }
-            if folder.failed > folder.failures.len() as u64 {
-                output::line(&format!("  and {} more", folder.failed - folder.failures.len() as u64))?;
-            }
-        }
-        for failure in &report.failures {
-            output::line(&format!("{}: {}", failure.what, failure.why))?;
-        }
-        if let Some(why) = &report.ended_early {
-            output::line(&format!("ended early: {why}; run it again, and it goes on"))?;
-        }
-        if !self.quiet {
-            output::line(&sum(report, self.rehearse))?;
-        }
-        Ok(())
-    }
 }
 
 /// Names what the snapshot is known to lack of what was asked for.
 fn with_lacking(mut report: Report, selection: &Selection<'_>) -> Report {
     report.lack(selection.lacking());
     report
-}
-
-fn line(folder: &FolderReport, rehearse: bool) -> String {
-    let mut parts = Vec::new();
-    let mut part = |n: u64, what: &str| {
-        if n > 0 {
-            parts.push(format!("{n} {what}"));
-        }
-    };
-    part(folder.added, if rehearse { "to be added" } else { "added" });
-    part(folder.changed, if rehearse { "to be changed" } else { "changed" });
-    part(folder.present, "there already");
-    part(folder.elsewhere, "elsewhere");
-    part(folder.gone, "not there any more");
-    part(folder.failed, "failed");
-    if let Some(why) = &folder.skipped {
-        parts.push(format!("left as it is: {why}"));
-    }
-    if parts.is_empty() {
-        parts.push(String::from("nothing to do"));
-    }
-    let made = if folder.is_created { " (new)" } else { "" };
-    let target = if folder.target.is_empty() { &folder.name } else { &folder.target };
-    format!("{target}{made}: {}", parts.join(", "))
-}
-
-fn sum(report: &Report, rehearse: bool) -> String {
-    let verb = if rehearse { "to be restored" } else { "restored" };
-    let (added, bytes) = (report.sum(|f| f.added), report.sum(|f| f.bytes));
-    let mut text = format!("{verb}: {} ({})", count(added, "message"), size(bytes));
-    let changed = report.sum(|f| f.changed);
-    if changed > 0 {
-        text += &format!(", {changed} changed");
-    }
-    let (created, failed) = (report.sum(|f| f.is_created.into()), report.sum(|f| f.failed) + report.failures.len() as u64);
-    text += &format!(" in {}, {created} of them new", count(report.folders.len() as u64, "folder"));
-    for (what, n) in &report.others {
-        text += &format!(", {n} {what}");
-    }
-    if failed > 0 {
-        text += &format!("; {failed} failed");
-    }
-    text
-}
-
-fn in_json(report: &Report, rehearse: bool) -> serde_json::Value {
-    let failures = |failures: &[cylinder_core::restore::server::report::Failure]| {
-        failures.iter().map(|failure| json!({ "what": failure.what, "why": failure.why })).collect::<Vec<_>>()
-    };
-    let folder = |folder: &FolderReport| {
-        json!({
-            "folder": folder.name, "target": folder.target, "created": folder.is_created, "added": folder.added,
-            "bytes": folder.bytes, "present": folder.present, "elsewhere": folder.elsewhere, "gone": folder.gone, "changed": folder.changed,
-            "skipped": folder.skipped, "failed": folder.failed, "failures": failures(&folder.failures),
-        })
-    };
-    json!({
-        "plan": rehearse, "tree": report.tree, "folders": report.folders.iter().map(folder).collect::<Vec<_>>(),
-        "others": report.others.iter().map(|(what, n)| json!({ "what": what, "count": n })).collect::<Vec<_>>(),
-        "failures": failures(&report.failures), "notes": report.notes, "ended_early": report.ended_early,
-        "clean": report.is_clean(),
-    })
 }
 
 /// A hundred years, in seconds.
