@@ -563,7 +563,7 @@ pub struct Restore {
     #[argh(option, arg_name = "dir")]
     pub spool: Option<String>,
 
-    /// with --spool: everybody in the store, into an empty server
+    /// with --spool: everybody in the store, into an empty server; with --exact: everybody, one after the other
     #[argh(switch)]
     pub all_users: bool,
 

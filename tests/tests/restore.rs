@@ -565,6 +565,29 @@ fn everybody_of_several_sources_needs_a_word_which_are_meant() {
     assert!(restore("unknown", &["--source", "nowhere"], 1).1.contains("--source nowhere: the store has users of: "));
 }
 
+/// One archive that cannot be opened, and one whose newest snapshot cannot be read, keep nobody from the others.
+#[test]
+fn everybody_but_those_whose_archives_are_damaged_is_put_in_place() {
+    let (store, mut words) = (Store::new(), Vec::new());
+    for (n, user) in ["anna", "bob", "carl"].into_iter().enumerate() {
+        let root = store.beside(&format!("root{n}"));
+        let mut spool = Spool::create(&root, user, n as u64).expect("a spool");
+        spool.deliver("INBOX", &mail(n as u32)).expect("a message");
+        spool.save().expect("an index");
+        run_for(&mut store.backup(&root, user), 0);
+        words.extend([String::from("--source"), format!("local:{}:/etc/imapd.conf", root.display())]);
+    }
+    fs::write(store.archive("anna"), b"no archive").expect("written");
+    for (n, words) in [&[String::from("--source"), String::from("all")][..], &words[2..]].into_iter().enumerate() {
+        let disk = disk(&store, &format!("disk{n}"), Some("3.6.1-4"));
+        let ran = run_for(store.command(&["restore", "--all-users", "--spool"]).arg(&disk).args(words), 3);
+        assert!(err(&ran).contains("FAILED anna: "), "{}", err(&ran));
+        assert_eq!(tree(&disk).into_keys().filter(|path| path.ends_with("/1.")).count(), 2, "{}", err(&ran));
+        let plan = run_for(store.command(&["restore", "--all-users", "--dry-run", "--spool"]).arg(&disk).args(words), 3);
+        assert!(err(&plan).contains("FAILED anna: ") && out(&plan).contains("would restore 2 messages"), "{}", err(&plan));
+    }
+}
+
 /// Files of the user and of folders that are too long for the memory go through scratch files, each of which is given up.
 #[test]
 fn long_side_files_need_no_more_open_files_than_one_does() {

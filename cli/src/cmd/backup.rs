@@ -360,11 +360,12 @@ impl Teller<'_> {
         if let Some(home) = &report.other_home {
             return output::line(&format!("{who}: nothing saved: the archive is of {}", Shown(home.as_bytes())));
         }
-        if let (Some(since), None) = (report.gone, report.commit) {
+        if let Some(since) = report.gone {
+            let (messages, folders) = (count(report.messages, "message"), count(report.folders, "folder"));
+            let number = report.commit.map_or_else(String::new, |number| format!("snapshot {number}: "));
             return output::line(&format!(
-                "{who}: gone since {}, {} are kept",
-                output::time(since),
-                count(report.messages, "message")
+                "{who}: {number}gone since {}; {messages} in {folders} of before are kept",
+                output::time(since)
             ));
         }
         output::line(&match report.commit {

@@ -1,6 +1,7 @@
 //! `cylinder restore` into a running server.
 
 mod before;
+mod everybody;
 mod session;
 mod tell;
 
@@ -32,6 +33,8 @@ use cylinder_transport_ssh::Ssh;
 use session::Session;
 use std::path::PathBuf;
 use tell::Telling;
+
+pub use everybody::run as everybody;
 
 /// How mail comes back.
 #[derive(Clone, PartialEq, Eq, Debug)]

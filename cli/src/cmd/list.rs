@@ -37,12 +37,23 @@ fn folders(args: &List, when: When) -> Outcome {
         let lacking = lacking::read(reader, &table).await?;
         Ok((at, table, lacking))
     })?;
+    let gone = absent::gone_since(&host::owner(&args.user), &at, &table);
     if !args.json {
         heading(&at)?;
+        if let Some(since) = gone {
+            let since = output::time(since);
+            output::line(&format!(
+                "the server has had no mailbox of this user since {since}; these are the folders of before"
+            ))?;
+        }
     }
     for row in &table.folders {
         if args.json {
-            output::json(&folder_json(&at, row))?;
+            let mut told = folder_json(&at, row);
+            if let (Some(since), Some(map)) = (gone, told.as_object_mut()) {
+                map.insert(String::from("gone"), json!(output::rfc3339(since)));
+            }
+            output::json(&told)?;
         } else {
             let expunged = if row.expunged > 0 { format!(" (+{} expunged)", row.expunged) } else { String::new() };
             let missing = if row.missing.is_empty() { String::new() } else { format!("  {} MISSING", row.missing.len()) };

@@ -21,6 +21,7 @@ pub mod replay;
 pub mod restore;
 pub mod serve;
 pub mod show;
+pub mod sources;
 pub mod users;
 pub mod verify;
 pub mod version;

@@ -19,6 +19,7 @@ use cylinder_core::archive::read::Reader;
 use cylinder_core::error::Error;
 use cylinder_core::guid::Guid;
 use cylinder_core::io::Io;
+use cylinder_core::restore::absent::gone_since;
 use cylinder_core::restore::export::{self, Format};
 use cylinder_core::restore::fields::bare_id;
 use cylinder_core::restore::report::Report;
@@ -82,6 +83,12 @@ pub fn run(args: &Restore) -> Outcome {
 
 /// Puts it onto a running server.
 fn into_server(args: &Restore) -> Outcome {
+    if args.all_users {
+        return deliver::everybody(args);
+    }
+    if args.cyrus.is_some() || !args.source.is_empty() {
+        return Err(Trouble::Usage(String::from("restore: --source goes with --all-users, --cyrus with --spool")));
+    }
     let Some((user, folders)) = args.words.split_first() else {
         return Err(Trouble::Usage(String::from("restore: whose mail? Name a user")));
     };
@@ -122,8 +129,16 @@ fn tell_snapshot(args: &Restore, when: When, selection: &Selection<'_>) {
     tell_entries(selection);
 }
 
-/// Says what is not known of folders that came by way of the stock protocol.
+/// Says that the folders are those of before the user was gone, and what is not known of folders that came by way of the stock
+/// protocol.
 pub(super) fn tell_entries(selection: &Selection<'_>) {
+    if let Some(since) = gone_since(&selection.owner, &selection.at, &selection.table) {
+        output::complain!(
+            "{}: the server has had no mailbox of this user since {}; what was there before is restored",
+            host::owner_shown(&selection.owner),
+            output::time(since)
+        );
+    }
     if selection.lacks_entries() {
         output::complain!(
             "{}: the archive has no entries of mailboxes.db, since it was imported or pulled from a stock server: types and ACLs are \
@@ -173,7 +188,9 @@ fn request(args: &Restore) -> Result<Request, Trouble> {
     let usage = |text: &str| Trouble::Usage(String::from(text));
     let Some((user, folders)) = args.words.split_first() else { return Err(usage("restore: whose mail? Name a user")) };
     if args.all_users || args.imapd_conf.is_some() || args.cyrus.is_some() || !args.source.is_empty() {
-        return Err(usage("restore: --all-users, --source, --imapd-conf and --cyrus go with --spool"));
+        return Err(usage(
+            "restore: --imapd-conf and --cyrus go with --spool, --all-users and --source with --spool or --exact",
+        ));
     }
     if args.as_user.is_some() {
         return Err(usage("restore: --as goes with --to-tree and --merge; what is exported can be put anywhere"));

@@ -127,9 +127,8 @@ fn stopped(args: &Verify, done: usize, left: &[Owner], after: Duration) -> Resul
 fn one(args: &Verify, driver: &mut Local, owner: &Owner, depth: Depth, threads: usize) -> Outcome {
     let who = owner_shown(owner);
     let mut progress = Progress::new(args.quiet || args.json);
-    let dir = archive_dir(owner)?;
     let procedure = |io: Io| async {
-        let io = io;
+        let (io, dir) = (io, archive_dir(owner)?);
         let erased = erased(&io, &who).await?;
         let reader = Reader::open(&io, &dir).await?;
         let found = async {

@@ -356,6 +356,8 @@ impl Run<'_, '_> {
                 return Err(is_elsewhere(&self.settings.source, home));
             }
             let is_known = self.standing.gone.is_some();
+            // They stand in the snapshot: nobody can tell a user who was deleted from a disk that is not mounted.
+            self.report.folders = self.old.folders.len() as u64;
             if !is_known {
                 self.vanished();
             }

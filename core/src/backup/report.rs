@@ -17,7 +17,7 @@ pub const PROBLEMS_LISTED_MAX: usize = 1000;
 pub struct Report {
     /// The number of the commit that was written; `None` if nothing had changed.
     pub commit: Option<u64>,
-    /// Folders that the user has.
+    /// Folders that the user has; of a user of whom the server has nothing, those of the last snapshot, which stay.
     pub folders: u64,
     /// Folders whose metadata was read.
     pub folders_changed: u64,

@@ -8,13 +8,14 @@ use super::report::Note;
 use super::select::{Kind, Scope, Selection, is_deleted_folder};
 use crate::archive::read::{CommitAt, Reader};
 use crate::archive::record::{FolderRow, Table};
+use crate::archive::standing::Cause;
 use crate::cyrus::names::Owner;
 use crate::error::Error;
 use crate::escape::{Shown, shown};
 use crate::find::news;
 use crate::guid::Guid;
 use crate::named;
-use crate::time::Civil;
+use crate::time::{Civil, Time};
 use crate::view;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -99,6 +100,24 @@ pub(super) async fn no_folder(
     };
     let number = chosen.commit.number;
     Ok(Error::Refused(format!("there is no folder `{}` in snapshot {number}{next}", Shown(folder))))
+}
+
+/// Since when the server has had no mailbox of the owner, if the snapshot has the folders of before that. They stand in it
+/// because nobody can tell a user who was deleted at once from a disk that is not mounted.
+pub fn gone_since(owner: &Owner, at: &CommitAt, table: &Table) -> Option<Time> {
+    at.commit.standing.gone.filter(|_| is_living(owner, table))
+}
+
+/// A note for a user who is gone from the server as somebody has acknowledged: of everybody, this one is not meant.
+pub fn departed(selection: &Selection<'_>) -> Option<Note> {
+    let since = gone_since(&selection.owner, &selection.at, &selection.table)?;
+    let alarms = &selection.reader().head().commit.standing.alarms;
+    if alarms.iter().any(|alarm| alarm.cause == Cause::Vanished) {
+        return None;
+    }
+    let why = format!("has been gone from the server since {}, as was acknowledged", Civil::from_time(since));
+    let next = String::from("name the user to restore what was there before");
+    Some(Note { what: selection.owner.shown(), why, next })
 }
 
 /// A note if the user has no folder in the snapshot, or only deleted ones.

@@ -3,6 +3,7 @@
 use super::{report, running, scope, tell_snapshot, wish};
 use crate::args::Restore;
 use crate::cmd::archive;
+use crate::cmd::sources::{self, Archive};
 use crate::exit::Exit;
 use crate::host::{self, Outcome, Trouble};
 use crate::output::{self, Progress, count};
@@ -10,10 +11,11 @@ use crate::stop;
 use cylinder_core::archive::read::Reader;
 use cylinder_core::cyrus::conf::{Conf, VersionLine};
 use cylinder_core::cyrus::names::Owner;
-use cylinder_core::error::Error;
+use cylinder_core::error::{Error, Fault};
 use cylinder_core::io::Io;
+use cylinder_core::restore::absent::departed;
 use cylinder_core::restore::export::FolderPlan;
-use cylinder_core::restore::report::Report;
+use cylinder_core::restore::report::{Note, Report};
 use cylinder_core::restore::select::{Kind, Scope, Selection, Wish};
 use cylinder_core::restore::shelf::Dir;
 use cylinder_core::restore::spool::{self, Site, Work};
@@ -21,15 +23,13 @@ use cylinder_core::restore::target;
 use cylinder_core::source::config;
 use cylinder_core::source::version::Told;
 use cylinder_core::store::archive_dir;
-use cylinder_core::view::{self, When};
+use cylinder_core::view::When;
 use cylinder_transport_local::{Config, Local, owner_of};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Where imapd.conf is if nobody says, below the directory.
 const CONF: &str = "/etc/imapd.conf";
-/// Stands for every source.
-const EVERY: &str = "all";
 
 /// What was asked for.
 struct Request {
@@ -48,6 +48,8 @@ struct Request {
 /// What is to be done where.
 struct Aim {
     owners: Vec<Owner>,
+    /// Whose archive could not be opened, and why.
+    lost: Vec<(Owner, Error)>,
     conf: Conf,
     told: Told,
 }
@@ -171,54 +173,25 @@ async fn load(io: &Io, request: &Request) -> Result<Aim, Error> {
         Some(version) => Some(target::as_said(version)),
         None => target::told_by_disk(io, request.conf.as_bytes()).await?,
     };
+    let mut lost = Vec::new();
     if request.user.is_none() || told.is_none() {
-        let archives = look(io, request, owners).await?;
-        let archives = if request.user.is_none() { of_sources(archives, &request.sources)? } else { archives };
-        if told.is_none() {
-            told = Some(target::from_archives(only_version(&archives)?));
+        let mut found = sources::look(io, request.when, owners).await?;
+        if let (Some((_, error)), true) = (found.lost.first(), found.archives.is_empty()) {
+            return Err(error.clone());
         }
-        owners = archives.into_iter().map(|archive| archive.owner).collect();
+        if request.user.is_none() {
+            found = found.of_sources(&request.sources)?;
+        }
+        if told.is_none() {
+            told = Some(target::from_archives(only_version(&found.archives)?));
+        }
+        owners = found.archives.into_iter().map(|archive| archive.owner).collect();
+        lost = found.lost;
     }
     let missing = || Error::Refused(String::from("nothing tells the version of the server; say --cyrus VERSION"));
     let told = told.ok_or_else(missing)?;
     let conf = config::load(io, request.conf.as_bytes(), "", told.version).await?;
-    Ok(Aim { owners, conf, told })
-}
-
-/// An archive, and what its snapshot says of the server.
-struct Archive {
-    owner: Owner,
-    source: String,
-    version: Option<VersionLine>,
-}
-
-async fn look(io: &Io, request: &Request, owners: Vec<Owner>) -> Result<Vec<Archive>, Error> {
-    let mut archives = Vec::new();
-    for owner in owners {
-        let reader = archive::open(io, &owner, &archive_dir(&owner)?).await?;
-        let version = target::told_by_archive(&reader, request.when).await;
-        // Whoever has no such snapshot is told later.
-        let source = view::snapshot(&reader, request.when).await.map(|at| at.commit.source).unwrap_or_default();
-        reader.close().await;
-        archives.push(Archive { owner, source, version: version? });
-    }
-    Ok(archives)
-}
-
-/// Those of the sources that were named; refused if nobody has said which of several are meant.
-fn of_sources(archives: Vec<Archive>, wanted: &[String]) -> Result<Vec<Archive>, Error> {
-    let mut users: BTreeMap<&str, u64> = BTreeMap::new();
-    archives.iter().filter(|archive| !archive.source.is_empty()).for_each(|a| *users.entry(&a.source).or_default() += 1);
-    let all = users.iter().map(|(source, n)| format!("{source} ({})", count(*n, "user"))).collect::<Vec<_>>().join(", ");
-    if let Some(unknown) = wanted.iter().find(|source| *source != EVERY && !users.contains_key(&source[..])) {
-        return Err(Error::Refused(format!("--source {unknown}: the store has users of: {all}")));
-    }
-    if wanted.is_empty() && users.len() > 1 {
-        let why = format!("the store has users of several sources: {all}");
-        return Err(Error::Refused(format!("{why}; say with --source which are meant, or --source all")));
-    }
-    let is_meant = |archive: &Archive| wanted.is_empty() || wanted.iter().any(|w| w == EVERY || *w == archive.source);
-    Ok(archives.into_iter().filter(is_meant).collect())
+    Ok(Aim { owners, lost, conf, told })
 }
 
 /// The version that the archives are from; refused if they are from several, for the server can be of any.
@@ -240,12 +213,18 @@ async fn carry_out(args: &Restore, request: &Request, io: &Io, aim: &Aim, owner:
     let site = Site::open(io, &aim.conf, request.user.is_none(), request.version.is_some()).await?;
     let mut shelf = Dir::new(io, 0o600, 0o700, owner);
     let (mut work, mut plans) = (Work::default(), Vec::new());
+    for (owner, error) in &aim.lost {
+        work.report.fail_with(host::owner_shown(owner), error);
+    }
     for owner in &aim.owners {
-        let reader = archive::open(io, owner, &archive_dir(owner)?).await?;
-        let result = one(args, request, io, &reader, owner, &site, &mut shelf, &mut work, &mut plans).await;
-        reader.close().await;
-        match result {
-            Err(error @ (Error::Damage(_) | Error::Refused(_))) if request.user.is_none() => {
+        let result = async {
+            let reader = archive::open(io, owner, &archive_dir(owner)?).await?;
+            let result = one(args, request, io, &reader, owner, &site, &mut shelf, &mut work, &mut plans).await;
+            reader.close().await;
+            result
+        };
+        match result.await {
+            Err(error) if request.user.is_none() && is_of_one(&error) => {
                 work.report.fail_with(host::owner_shown(owner), &error);
             }
             other => other?,
@@ -257,6 +236,12 @@ async fn carry_out(args: &Restore, request: &Request, io: &Io, aim: &Aim, owner:
     let commands = work.finish(io, &site, &request.conf, &mut shelf).await?;
     shelf.sync().await?;
     Ok(Done::Restored(work.report, commands))
+}
+
+/// True for an error that may be of one user alone: the others are tried.
+fn is_of_one(error: &Error) -> bool {
+    let is_of_all = |fault: &Fault| matches!(fault, Fault::NoSpace | Fault::Quota | Fault::ReadOnly | Fault::Driver);
+    !matches!(error, Error::Stopped) && !matches!(error, Error::World { fault, .. } if is_of_all(fault))
 }
 
 #[expect(clippy::too_many_arguments, reason = "what one user needs and what all users share")]
@@ -272,6 +257,10 @@ async fn one(
     plans: &mut Vec<FolderPlan>,
 ) -> Result<(), Error> {
     let selection = Selection::open(reader, owner, request.when, request.wish.clone()).await?;
+    if let Some(Note { what, why, next }) = request.user.is_none().then(|| departed(&selection)).flatten() {
+        work.report.skipped.add(what, why, &next);
+        return Ok(());
+    }
     tell_snapshot(args, request.when, &selection);
     if !request.dry_run {
         return spool::restore(io, &selection, site, request.ahead, shelf, work).await;
